@@ -21,10 +21,10 @@ help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
 
 demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo) $(VENV)/.editable  ## a real pipeline on this machine, no account needed
-	$(RUN) python notebooks/run_demo.py $(ARGS)
+	@$(RUN) python notebooks/run_demo.py $(ARGS)
 
 test: $(VENV)/.dev $(INSTALLED) system-tools  ## the tests (ARGS="-k name" for some of them)
-	$(RUN) pytest $(ARGS)
+	@$(RUN) pytest $(ARGS)
 
 check: $(VENV)/.dev $(VENV)/.editable  ## ruff, mypy --strict, shellcheck
 	$(BIN)/ruff check
@@ -33,13 +33,13 @@ check: $(VENV)/.dev $(VENV)/.editable  ## ruff, mypy --strict, shellcheck
 	$(BIN)/shellcheck $(SHELL_FILES)
 
 lab: $(VENV)/.dev $(VENV)/.editable  ## JupyterLab on notebooks/
-	$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS) notebooks
+	@$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS) notebooks
 
 bench: $(VENV)/.dev $(VENV)/.editable  ## the measurements, beside what they are compared with
-	$(RUN) python -m bench $(ARGS)
+	@$(RUN) python -m bench $(ARGS)
 
 soak: $(VENV)/.dev $(INSTALLED) system-tools  ## the tests that take minutes
-	$(RUN) pytest -m soak $(ARGS)
+	@$(RUN) pytest -m soak $(ARGS)
 
 lock: $(VENV)/.dev  ## choose the newest versions and write requirements/*.txt
 	echo uv | $(UV) pip compile $(LOCK) -o requirements/uv.txt -
@@ -53,7 +53,7 @@ clean:  ## remove the environment and everything built
 wheel: $(VENV)/.dev
 	rm -rf dist $(VENV)/.editable
 	$(BIN)/python -m hatchling build -t wheel -d dist
-	$(UV) pip install --no-deps --reinstall dist/*.whl
+	@$(UV) pip install --no-deps --reinstall dist/*.whl
 
 system-tools:
 	@sh scripts/system-tools.sh
@@ -61,16 +61,17 @@ system-tools:
 # A Debian without python3-venv has no ensurepip; its pip can still fill an environment from outside.
 $(VENV)/.uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'ezbatch needs Python 3.10 or newer: make PYTHON=python3.12 ...' >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(VENV)
-	if $(BIN)/python -m pip --version >/dev/null 2>&1; \
+	@echo 'setting up $(VENV)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; \
 	then $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; \
 	else $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; fi
-	touch $@
+	@touch $@
 
 $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: requirements/%.txt $(VENV)/.uv
-	$(UV) pip install --require-hashes -r $<
-	touch $@
+	@$(UV) pip install --require-hashes -r $<
+	@touch $@
 
 $(VENV)/.editable: pyproject.toml
-	$(UV) pip install --no-deps --no-build-isolation --editable .
-	touch $@
+	@$(UV) pip install --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,56 @@
+"""What every test gets (a state directory of its own, no AWS credentials, no user settings), and container engines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import containers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.containers import ContainerEngine
+
+
+@pytest.fixture(autouse=True)
+def state_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Cut the test off from the user's runs, settings and AWS account."""
+    # Short, for the sockets in it: pytest's own temporary directories can exceed the 107 bytes of a socket's path.
+    directory = Path(tempfile.mkdtemp(prefix="ez-", dir="/tmp"))
+    for name in os.environ:
+        if name.startswith(("AWS_", "EZBATCH_")) and name != "EZBATCH_LIVE_QUEUE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("EZBATCH_STATE_DIR", str(directory / "state"))
+    monkeypatch.setenv("EZBATCH_CONFIG", str(directory / "no-user-settings.toml"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(directory / "no-aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(directory / "no-aws-credentials"))
+    yield directory / "state"
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[ContainerEngine]:
+    """A Docker Engine of this session's own."""
+    with containers.docker_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def podman_engine() -> Iterator[ContainerEngine]:
+    """A Podman of this session's own."""
+    with containers.podman_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(params=["docker", "podman"], scope="session")
+def container_engine(request: pytest.FixtureRequest) -> ContainerEngine:
+    """Each engine in turn."""
+    engine: ContainerEngine = request.getfixturevalue(f"{request.param}_engine")
+    return engine
