@@ -126,6 +126,8 @@ class ContainerEngine:
         done = subprocess.run(
             [self.command, *args],
             env={**os.environ, **self.env},
+            # With cgroups v1, a container out of memory leaves a file named oom in podman's working directory.
+            cwd=self.root,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
