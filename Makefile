@@ -51,8 +51,8 @@ clean:  ## remove the environment and everything built
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 wheel: $(VENV)/.dev
-	rm -rf dist $(VENV)/.editable
-	$(BIN)/python -m hatchling build -t wheel -d dist
+	@rm -rf dist $(VENV)/.editable
+	@$(BIN)/python -m hatchling build -t wheel -d dist
 	@$(UV) pip install --no-deps --reinstall dist/*.whl
 
 system-tools:
@@ -62,7 +62,7 @@ system-tools:
 $(VENV)/.uv: requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'ezbatch needs Python 3.10 or newer: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@echo 'setting up $(VENV)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
 	@if $(BIN)/python -m pip --version >/dev/null 2>&1; \
 	then $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; \
 	else $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt; fi
