@@ -1,0 +1,192 @@
+"""The script that runs inside the container, and the few lines that wrap a command in it.
+
+With ``preloader=True`` a job's success means that its inputs were there and its outputs are in S3: the script copies
+``read``, runs the command only if that worked, copies ``write`` and ends with the command's own exit code, or with one
+of `EXIT_CODES`. It is POSIX sh; its text is the same for every job, so that job definitions can be shared, and all
+that differs travels in environment variables.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ezbatch.s3 import S3Mount
+
+__all__ = [
+    "EXIT_CODES",
+    "EXIT_DOWNLOAD",
+    "EXIT_INTERNAL",
+    "EXIT_NO_CLIENT",
+    "EXIT_UPLOAD",
+    "Wrapped",
+    "script",
+    "wrap",
+]
+
+EXIT_DOWNLOAD = 190
+EXIT_UPLOAD = 191
+EXIT_NO_CLIENT = 192
+EXIT_INTERNAL = 193
+
+EXIT_CODES: dict[int, str] = {
+    EXIT_DOWNLOAD: (
+        "An input could not be downloaded, so the command was not run: the last line of the log names the input and "
+        "the cause; correct the mount's source or its permissions and retry."
+    ),
+    EXIT_UPLOAD: (
+        "The command succeeded but an output could not be uploaded: the last line of the log names the output and "
+        "the cause; check that the command writes there and that the destination can be written, and retry."
+    ),
+    EXIT_NO_CLIENT: (
+        "The image has nothing to copy data with, so the command was not run: add what the last line of the log "
+        "names to the image, or set preloader=False and copy the data yourself."
+    ),
+    EXIT_INTERNAL: (
+        "The variables that ezbatch gives the preloader were missing or malformed, so the command was not run: submit "
+        "the job with ezbatch, and set no variable whose name begins with EZBATCH_ in it."
+    ),
+}
+
+# In this order: the functions of the stores, then the part that uses them and runs.
+_PARTS = ("store_directory.sh", "preloader.sh")
+
+# Linux takes at most 128 KiB (MAX_ARG_STRLEN) in one string of the environment.
+_LONGEST = 120_000
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# A shell cannot hand these on as given: they are read-only, computed, or steer the shell itself.
+_RESERVED = frozenset(
+    ("BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "LINENO", "OLDPWD", "OPTARG", "OPTIND", "PPID", "PWD")
+    + ("SHELLOPTS", "SHLVL", "UID", "_")
+)
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A command with the preloader around it.
+
+    Parameters
+    ----------
+    command
+        The argv of the container: the same for every job.
+    environment
+        The variables to add to the job's own: what the script is to do.
+    """
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+
+@functools.cache
+def script() -> str:
+    """Return the text of the preloader, its comments, blank lines and indentation left out to stay small."""
+    folder = importlib.resources.files(__package__)
+    lines = (line.strip() for part in _PARTS for line in folder.joinpath(part).read_text(encoding="utf-8").splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+
+
+def wrap(
+    command: Sequence[str],
+    read: Sequence[S3Mount] = (),
+    write: Sequence[S3Mount] = (),
+    axes: Sequence[Sequence[Mapping[str, str]]] = (),
+) -> Wrapped:
+    """Wrap a command so that its inputs are there before it and its outputs in S3 after it.
+
+    Parameters
+    ----------
+    command
+        The argv to run, of at least one word.
+    read
+        What to copy from S3 before the command.
+    write
+        What to copy to S3 after the command, also when it fails.
+    axes
+        For an array job. Every axis is a list of rows, every row the variables that it sets. The child's index selects
+        one row of each axis in the order of `itertools.product`: the last axis varies fastest.
+
+    Returns
+    -------
+    Wrapped
+        The argv of the container and the variables to add to its environment.
+
+    Raises
+    ------
+    ValueError
+        If the command is empty, an axis has no rows, a name is used by two axes or cannot be set by a shell, or a
+        string holds a NUL.
+    """
+    if isinstance(command, str) or not command:
+        raise ValueError(f"command must be a list of at least one word, not {command!r}")
+    texts = {
+        "EZBATCH_COMMAND": shlex.join(command),
+        "EZBATCH_READ": shlex.join(word for mount in read for word in _mount_words(mount)),
+        "EZBATCH_WRITE": shlex.join(word for mount in write for word in _mount_words(mount)),
+        "EZBATCH_ARRAY": _array_text(axes),
+    }
+    for name, text in texts.items():
+        if "\0" in text:
+            raise ValueError(f"a NUL character cannot be passed to a job, found in {name}")
+    environment = {
+        f"{name}_{number}" if number else name: part
+        for name, text in texts.items()
+        for number, part in enumerate(_parts(text))
+    }
+    return Wrapped(("/bin/sh", "-c", script(), "ezbatch"), environment)
+
+
+def _mount_words(mount: S3Mount) -> tuple[str, str, str, str, str, str]:
+    recursive = {None: "auto", True: "yes", False: "no"}[mount.recursive]
+    options = mount.options or ""
+    # Files of ezbatch 0.1.0 keep the flag in the options.
+    if recursive == "auto" and "--recursive" in options.split():
+        recursive = "yes"
+    return (mount.source, mount.destination, recursive, mount.sse or "", mount.sse_kms_key_id or "", options)
+
+
+def _array_text(axes: Sequence[Sequence[Mapping[str, str]]]) -> str:
+    seen: set[str] = set()
+    words: list[str] = []
+    # Last axis first, because the script divides the index by the fastest axis first.
+    for axis in reversed(axes):
+        if not axis:
+            raise ValueError("an axis of an array needs at least one row")
+        names = {name for row in axis for name in row}
+        _check_names(names)
+        if twice := seen & names:
+            raise ValueError(f"two axes of the array set {', '.join(sorted(twice))}")
+        seen |= names
+        first = list(axis[0])
+        if first and all(row.keys() == axis[0].keys() for row in axis):
+            words += [str(len(axis)), str(len(first)), *first, *(row[name] for row in axis for name in first)]
+        else:
+            words += [str(len(axis)), "0", *(shlex.join(f"{k}={v}" for k, v in row.items()) for row in axis)]
+    return shlex.join(words)
+
+
+def _check_names(names: set[str]) -> None:
+    for name in sorted(names):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be a variable of an array: use letters, digits and _")
+        if name in _RESERVED or name.startswith(("AWS_BATCH", "EZBATCH_", "ez_")):
+            raise ValueError(f"{name!r} cannot be a variable of an array: the shell, AWS Batch or ezbatch owns it")
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Cut a text into pieces that each fit one environment variable, between characters."""
+    if len(text) * 4 <= _LONGEST or len(os.fsencode(text)) <= _LONGEST:
+        if text:
+            yield text
+        return
+    step = _LONGEST // 4
+    for start in range(0, len(text), step):
+        yield text[start : start + step]
