@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def gather(folder: str) -> dict[str, list[float]]:
 
 def standard_error(draws: list[float]) -> float:
     """Return the standard deviation of the replicates, which is the bootstrap's standard error."""
-    mean = sum(draws) / len(draws)
-    return (sum((draw - mean) ** 2 for draw in draws) / (len(draws) - 1)) ** 0.5
+    mean = math.fsum(draws) / len(draws)
+    return (math.fsum((draw - mean) ** 2 for draw in draws) / (len(draws) - 1)) ** 0.5
 
 
 def main(record: str, bootstrap: str, sensitivity: str, folder: str) -> None:

@@ -47,11 +47,11 @@ def main(weekly: str, monthly: str) -> None:
         months.setdefault(week["date"][:7], []).append(week)
     rows = []
     for month, members in sorted(months.items()):
-        days = sum(week["days"] for week in members)
+        days = math.fsum(week["days"] for week in members)
         if days < FEWEST_DAYS:
             print(f"{month}: no mean, only {days:.0f} days of samples")
             continue
-        time, co2 = (sum(week[name] * week["days"] for week in members) / days for name in ("time", "co2"))
+        time, co2 = (math.fsum(week[name] * week["days"] for week in members) / days for name in ("time", "co2"))
         rows.append((month, f"{time:.5f}", f"{co2:.3f}", len(members), int(days)))
     write_table(monthly, ["month", "time", "co2", "weeks", "days"], rows)
     for week in out:

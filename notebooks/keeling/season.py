@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from common import DECADES, read_table, write_table
@@ -14,7 +15,7 @@ def main(trend: str, season: str, decade: str) -> None:
     for month in read_table(trend):
         if start <= int(month["month"][:4]) < end:
             months[int(month["month"][5:])].append(month["co2"] - month["trend"])
-    means = {number: sum(values) / len(values) for number, values in months.items()}
+    means = {number: math.fsum(values) / len(values) for number, values in months.items()}
     write_table(season, ["month", "anomaly"], [(number, f"{mean:.4f}") for number, mean in means.items()])
     print(f"{decade}: {max(means.values()) - min(means.values()):.2f} ppm from trough to peak")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from itertools import pairwise
 
@@ -18,8 +19,8 @@ def main(record: str, path: str) -> None:
     names = ["month", "time", "co2", "days", "trend", "season", "residual"]
     rows = zip((month["month"] for month in months), times, values, days, trend, season, left, strict=True)
     write_table(path, names, [(row[0], f"{row[1]:.5f}", *(f"{value:.4f}" for value in row[2:])) for row in rows])
-    spread = (sum(value * value for value in left) / len(left)) ** 0.5
-    lag = sum(a * b for a, b in pairwise(left)) / sum(value * value for value in left)
+    spread = (math.fsum(value * value for value in left) / len(left)) ** 0.5
+    lag = math.fsum(a * b for a, b in pairwise(left)) / math.fsum(value * value for value in left)
     print(f"trend from {trend[0]:.2f} ppm ({months[0]['month']}) to {trend[-1]:.2f} ppm ({months[-1]['month']})")
     print(f"residuals: standard deviation {spread:.3f} ppm, correlation from month to month {lag:.2f}")
 
