@@ -65,8 +65,7 @@ _LONGEST = 120_000
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A shell cannot hand these on as given: they are read-only, computed, or steer the shell itself.
 _RESERVED = frozenset(
-    ("BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "LINENO", "OLDPWD", "OPTARG", "OPTIND", "PPID", "PWD")
-    + ("SHELLOPTS", "SHLVL", "UID", "_")
+    "BASHOPTS BASH_VERSINFO EUID IFS LINENO OLDPWD OPTARG OPTIND PPID PWD SHELLOPTS SHLVL UID _".split()  # noqa: SIM905 - reads better without quotes
 )
 
 

@@ -97,7 +97,7 @@ ez_axes() {
 		[ "$ez_rows" -eq 1 ] || [ -n "${AWS_BATCH_JOB_ARRAY_INDEX-}" ] || return 1
 		if [ "$ez_columns" -eq 0 ]; then
 			[ "$#" -ge "$ez_rows" ] || return 1
-			eval "eval \"ez_assign \${$((ez_row + 1))}\""
+			eval "eval \"ez_assign \${$((ez_row + 1))}\"" || return 1
 			shift "$ez_rows"
 		else
 			ez_words=$((ez_columns * (ez_rows + 1))) ez_n=1
@@ -134,7 +134,7 @@ ez_worker() {
 		why=
 		"${ez_store}_$1" "$2" "$3" "$4" "$5" "$6" "$7" && return 0
 		if [ "$?" -ne 1 ] || [ "$pause" -gt 4 ]; then break; fi
-		sleep "$pause"
+		sleep "$pause" 2>/dev/null
 		pause=$((pause * 2))
 	done
 	[ -n "$why" ] || why='the copy failed without a message'

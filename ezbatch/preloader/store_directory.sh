@@ -65,20 +65,22 @@ dir_parent() {
 
 # dir_one FROM TO: one file under another name.
 dir_one() {
-	dir_parent "$2" || return
 	if [ -d "$2" ]; then
 		why="$2 is a directory; end the destination with / to copy into it"
 		return 2
 	fi
-	half=$2
-	[ -z "$stage" ] || half=$stage/object
+	half=${stage:+$stage/object}
+	half=${half:-$2}
+	dir_parent "$half" || return
 	why=$(cp -f "$1" "$half" 2>&1) || dir_kind || return
 	chmod '=rw' "$half" 2>/dev/null
 	if [ "$(wc -c <"$1")" != "$(wc -c <"$half")" ]; then
 		why='the copy and its source differ in size'
 		return 1
 	fi
-	[ -z "$stage" ] || why=$(mv -f "$half" "$2" 2>&1) || dir_kind
+	[ -n "$stage" ] || return 0
+	dir_parent "$2" || return
+	why=$(mv -f "$half" "$2" 2>&1) || dir_kind
 }
 
 # dir_files FROM TO ./NAME...: files of one directory, by one process for each step however many there are.
@@ -86,8 +88,8 @@ dir_files() {
 	from=$1 to=$2
 	shift 2
 	[ "$#" -gt 0 ] || return 0
-	dir_parent "$to/" || return
 	half=${stage:-$to}
+	dir_parent "$half/" || return
 	why=$(cd "$from/" && cp -f "$@" "$half/" 2>&1) || dir_kind || return
 	(cd "$half/" && chmod '=rw' "$@") 2>/dev/null
 	# The same names in the same order, so equal text is equal sizes, and no name has to be read out of it.
@@ -95,7 +97,10 @@ dir_files() {
 		why='a copy and its source differ in size'
 		return 1
 	fi
-	[ -z "$stage" ] || why=$(cd "$stage/" && mv -f "$@" "$to/" 2>&1) || dir_kind || return
+	if [ -n "$stage" ]; then
+		dir_parent "$to/" || return
+		why=$(cd "$stage/" && mv -f "$@" "$to/" 2>&1) || dir_kind || return
+	fi
 	count=$((count + $#))
 }
 

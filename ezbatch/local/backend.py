@@ -1,0 +1,358 @@
+"""The local engine as a backend: adds jobs to its database, reads what became of them, and starts it when it is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ezbatch import database, spec
+from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, array_state
+from ezbatch.errors import EngineError, JobNotFoundError, Problem
+from ezbatch.local import engine, machine, runners, store
+from ezbatch.planning import Plan, PlannedJob, count_text, size_text
+from ezbatch.settings import Settings
+
+__all__ = ["LocalBackend"]
+
+_COLUMNS = "id, name, state, reason, attempts, counts, created, cancelled"
+
+
+class LocalBackend:
+    """Runs plans on this machine.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the state is kept, and what jobs may use.
+    """
+
+    poll = (0.02, 0.25)
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.directory = settings.state_directory / "local"
+        self._connection: sqlite3.Connection | None = None
+        self._process = os.getpid()
+        self._seen: dict[str, tuple[int, dict[str, JobReport]]] = {}
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The engine's database, opened when it is first needed, and again after a fork."""
+        if self._connection is None or self._process != os.getpid():
+            self._connection = store.connect(self.directory)
+            self._process = os.getpid()
+        return self._connection
+
+    # Before
+
+    def _limits(self) -> tuple[float, int]:
+        settings = self.settings
+        return settings.local_vcpus or float(machine.processors()), settings.local_memory or machine.memory()
+
+    def notes(self, plan: Plan) -> list[str]:
+        """Return in what the jobs will run, and which are too big for this machine."""
+        notes = []
+        used: dict[str, int] = {}
+        for job in plan.jobs:
+            runner, _why = runners.choose(self.settings.local_runner, job.paths)
+            if runner and not job.join:
+                used[runner] = used.get(runner, 0) + 1
+        vcpus, memory = self._limits()
+        notes.append(f"On this machine, {size_text(vcpus, memory)} for jobs; {self._runner_text(used)}")
+        big = [job.name for job in plan.jobs if job.vcpus > vcpus or job.memory > memory]
+        if big:
+            shown = ", ".join(big[:3]) + (f" and {len(big) - 3} more" if len(big) > 3 else "")  # noqa: PLR2004 - what fits a line
+            notes.append(f"Too big for this machine, so each runs alone with what there is: {shown}")
+        return notes
+
+    def _runner_text(self, used: Mapping[str, int]) -> str:
+        parts = []
+        total = sum(used.values())
+        for runner, count in used.items():
+            who = "jobs run" if count == total else f"{count_text(count, 'job')} run{'s' if count == 1 else ''}"
+            parts.append(f"{who} {_HOW[runner]}")
+        text = "; ".join(parts) or "there is nothing to run"
+        if self.settings.local_runner == "auto" and used.keys() & {"process", "bwrap"}:
+            text += f" ({'; '.join(runners.available(runner) for runner in runners.CONTAINERS)})"
+        return text
+
+    def preflight(self, plan: Plan) -> list[Problem]:
+        """Return the jobs for which this machine has no runner, and secrets that are not at hand."""
+        problems = []
+        for job in plan.jobs:
+            runner, why = runners.choose(self.settings.local_runner, job.paths)
+            if not runner:
+                remedy = "Install what is missing, or use relative paths such as in/data"
+                problems.append(Problem(spec.path("jobs", job.name), why, remedy))
+            for name in plan.definition_of(job).secrets:
+                if name not in os.environ:
+                    what = (
+                        f"the secret {name} is not fetched on this machine, and no environment variable has that name"
+                    )
+                    problems.append(
+                        Problem(spec.path("jobs", job.name, "secrets", name), what, f"Set {name} before you submit")
+                    )
+        return problems
+
+    # Submitting
+
+    def submit(
+        self, run_id: str, plan: Plan, accepted: Mapping[str, str], record: Callable[[Mapping[str, str]], None]
+    ) -> None:
+        """Add the whole plan in one transaction, and see to it that there is an engine."""
+        ids = {job.name: f"{run_id}-{job.slug}" for job in plan.jobs}
+        known = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if known is None:
+            with database.translated(self.directory / "engine.db"), database.transaction(self.connection):
+                self._insert(run_id, plan, ids)
+        if accepted.keys() != ids.keys():
+            record(ids)
+        self._start()
+
+    def _insert(self, run_id: str, plan: Plan, ids: Mapping[str, str]) -> None:
+        vcpus, memory = self._limits()
+        environment, client = runners.host_environment(os.environ)
+        root = self.settings.s3_directory
+        root.mkdir(parents=True, exist_ok=True)
+        host = runners.Host(environment, client, str(root), vcpus, memory, self.settings.local_container_args)
+        definitions = json.dumps([dataclasses.asdict(definition) for definition in plan.definitions])
+        connection = self.connection
+        connection.execute(
+            "INSERT INTO runs(id, host, definitions) VALUES (?, ?, ?)",
+            (run_id, json.dumps(dataclasses.asdict(host)), definitions),
+        )
+        now = time.time()
+        insert = (
+            "INSERT INTO jobs(id, run, name, parent, child, spec, state, counts, created) VALUES (?,?,?,?,?,?,?,?,?)"
+        )
+        rows: list[tuple[Any, ...]] = []
+        for job in plan.jobs:
+            job_id = ids[job.name]
+            size = job.array_size
+            text = json.dumps(self._spec(job, plan, ids))
+            rows.append((job_id, run_id, job.name, None, None, text, "SUBMITTED", "{}" if size else None, now))
+            for child in range(size or 0):
+                name = f"{job.name}:{job.indices[child] if job.indices is not None else child}"
+                rows.append((f"{job_id}:{child}", run_id, name, job_id, child, "", "SUBMITTED", None, now))
+        connection.executemany(insert, rows)
+
+    def _spec(self, job: PlannedJob, plan: Plan, ids: Mapping[str, str]) -> dict[str, object]:
+        return {
+            "parents": [ids[parent] for parent in job.parents],
+            "join": job.join,
+            "definition": job.definition,
+            "runner": runners.choose(self.settings.local_runner, job.paths)[0],
+            "paths": job.paths,
+            "command": job.command,
+            "environment": job.environment,
+            "secrets": {name: os.environ[name] for name in plan.definition_of(job).secrets},
+            "vcpus": job.vcpus,
+            "memory": job.memory,
+            "gpus": job.gpus,
+            "attempts": job.attempts,
+            "timeout": job.timeout,
+        }
+
+    def _start(self) -> None:
+        if engine.alive(self.directory):
+            return
+        why = engine.start(self.directory)
+        if why:
+            message = (
+                f"the local engine could not be started: {why}. The jobs are kept: see {self.directory / 'engine.log'}, "
+                "mend it, and resume the run."
+            )
+            raise EngineError(message)
+
+    # Watching
+
+    def describe(self, run_id: str, job_ids: Mapping[str, str]) -> dict[str, JobReport]:
+        """Return a report for each job; only what changed since the last look is read."""
+        revision, reports = self._seen.get(run_id, (-1, {}))
+        newest = self.connection.execute("SELECT max(rev) FROM jobs WHERE run = ?", (run_id,)).fetchone()[0]
+        if newest is not None and newest != revision:
+            rows = self.connection.execute(
+                f"SELECT {_COLUMNS} FROM jobs WHERE run = ? AND rev > ? AND parent IS NULL",
+                (run_id, revision),
+            )
+            reports = {**reports, **{report.name: report for report in map(_report, rows)}}
+            self._seen[run_id] = (newest, reports)
+        return {name: reports[name] for name in job_ids if name in reports}
+
+    def child(self, run_id: str, job_id: str, name: str, index: int) -> JobReport:  # noqa: ARG002 - the ids are unique here
+        """Return a report of one child of an array."""
+        row = self.connection.execute(
+            f"SELECT {_COLUMNS} FROM jobs WHERE parent = ? AND child = ?",
+            (job_id, index),
+        ).fetchone()
+        if row is None:
+            message = f"the job has no child {index}"
+            raise JobNotFoundError(message)
+        return dataclasses.replace(_report(row), name=name)
+
+    def failed_children(self, run_id: str, job_id: str) -> list[int]:  # noqa: ARG002 - the ids are unique here
+        """Return the indices of an array's children that did not succeed."""
+        query = "SELECT child FROM jobs WHERE parent = ? AND state != 'SUCCEEDED' ORDER BY child"
+        return [row[0] for row in self.connection.execute(query, (job_id,))]
+
+    def interruption(self, run_id: str) -> str:
+        """Return why the run stands still, or nothing when it goes on."""
+        row = self.connection.execute("SELECT held FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if row is None:
+            return f"the local engine knows nothing of it: {self.directory} may have been emptied"
+        said = engine.problem(self.directory)
+        if not engine.alive(self.directory):
+            return said or "the local engine was killed; jobs that were running go on, no other starts"
+        if row[0]:
+            return "the local engine was killed and another has come; jobs that were running go on, no other starts"
+        return said
+
+    def resume(self, run_id: str) -> None:
+        """Let a held run go on, with a new engine where there is none."""
+        self._request("resume", run_id, [], "")
+
+    def cancel(self, run_id: str, job_ids: Collection[str], reason: str) -> None:
+        """End these jobs; a new engine does it where there is none."""
+        self._request("cancel", run_id, list(job_ids), reason)
+
+    def _request(self, kind: str, run_id: str, jobs: list[str], reason: str) -> None:
+        with database.translated(self.directory / "engine.db"):
+            self.connection.execute(
+                "INSERT INTO requests(kind, run, jobs, reason) VALUES (?, ?, ?, ?)",
+                (kind, run_id, json.dumps(jobs), reason),
+            )
+        self._start()
+
+    def finish(self, run_id: str, plan: Plan) -> None:
+        """Nothing to give back: definitions are rows of the run."""
+
+    # Logs
+
+    def log(self, run_id: str, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:  # noqa: ARG002 - the ids are unique here
+        """Return the lines of an attempt that are new, with the time at which each was first seen on disk."""
+        lines = (
+            cursor
+            if isinstance(cursor, _Lines)
+            else _Lines(engine.attempt_directory(self.directory, report.job_id, attempt))
+        )
+        stopped = report.state.terminal or any(a.number == attempt and a.stopped is not None for a in report.attempts)
+        return [LogEvent(when, report.name, attempt, line) for when, line in lines.read(whole=stopped)], lines
+
+
+_HOW = {
+    "docker": "in Docker containers",
+    "podman": "in Podman containers",
+    "bwrap": "in a bubblewrap sandbox: no container runtime, so their images are not used",
+    "process": "as plain processes: no container runtime, so their images are not used",
+}
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def _report(row: tuple[Any, ...]) -> JobReport:
+    job_id, name, state, reason, attempts_text, counts_text, created, cancelled = row
+    attempts = tuple(
+        Attempt(number, _time(started), _time(stopped), code, why)
+        for number, started, stopped, code, why in json.loads(attempts_text)
+    )
+    last = attempts[-1] if attempts else None
+    children = None
+    job_state = JobState(state)
+    if counts_text is not None:
+        children = {JobState(name): count for name, count in json.loads(counts_text).items()}
+        if not job_state.terminal and children:
+            job_state = array_state(children)
+            job_state = JobState.RUNNING if job_state.terminal else job_state
+    return JobReport(
+        name=name,
+        job_id=job_id,
+        state=job_state,
+        attempts=attempts,
+        exit_code=last.exit_code if last else None,
+        reason=reason,
+        created=_time(created),
+        started=last.started if last else None,
+        stopped=last.stopped if last and job_state.terminal else None,
+        children=children,
+        cancelled=bool(cancelled),
+    )
+
+
+class _Lines:
+    """Reads an attempt's log as it grows, line by line, with the times the engine noted."""
+
+    #: A line longer than this is given in pieces, so that one without an end does not fill the memory; about as much
+    #: is read for one page.
+    longest = 256 * 1024
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.offset = 0
+        self.rest = b""
+        self.times: list[tuple[int, float]] = []
+        self.times_offset = 0
+
+    def read(self, *, whole: bool) -> Iterator[tuple[datetime, str]]:
+        """Yield the lines that are new; with ``whole`` also a last one without a newline."""
+        try:
+            file = (self.directory / "log").open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(self.offset)
+            if block := file.read(self.longest):
+                self.offset += len(block)
+                self.rest += block
+                *lines, self.rest = self.rest.split(b"\n")
+                start = self.offset - len(self.rest) - sum(len(line) + 1 for line in lines)
+                for line in lines:
+                    start += len(line) + 1
+                    yield self._time(start), _decoded(line)
+                if len(self.rest) >= self.longest:
+                    yield self._time(self.offset), _decoded(self.rest)
+                    self.rest = b""
+            at_end = len(block) < self.longest
+        if whole and at_end and self.rest:
+            yield self._time(self.offset), _decoded(self.rest)
+            self.rest = b""
+
+    def _time(self, offset: int) -> datetime:
+        """Return when the log had grown to the offset."""
+        while not self.times or self.times[-1][0] < offset:
+            if not self._more_times():
+                break
+        while len(self.times) > 1 and self.times[0][0] < offset:
+            self.times.pop(0)
+        if self.times and self.times[0][0] >= offset:
+            return datetime.fromtimestamp(self.times[0][1], timezone.utc)
+        try:
+            seconds = (self.directory / "log").stat().st_mtime
+        except OSError:
+            seconds = time.time()
+        return datetime.fromtimestamp(seconds, timezone.utc)
+
+    def _more_times(self) -> bool:
+        try:
+            with (self.directory / "times").open("rb") as file:
+                file.seek(self.times_offset)
+                text = file.read()
+        except OSError:
+            return False
+        text = text[: text.rfind(b"\n") + 1]
+        self.times_offset += len(text)
+        found = [(int(size), float(when)) for size, when in (line.split() for line in text.splitlines())]
+        self.times += found
+        return bool(found)
+
+
+def _decoded(line: bytes) -> str:
+    return line.removesuffix(b"\r").decode(errors="replace")

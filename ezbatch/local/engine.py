@@ -1,0 +1,889 @@
+"""The scheduler: starts jobs as their parents succeed and the machine has room, and keeps what became of them.
+
+``python -m ezbatch.local.engine DIRECTORY`` becomes the engine of that directory, in the background, unless one is there
+already. It ends by itself when there is nothing left to do. Nothing is lost when it is killed: jobs go on under their
+supervisors, which leave the exit code on disk, and the next engine finds them there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import heapq
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ezbatch import database, preloader
+from ezbatch.local import runners, store
+from ezbatch.local.runners import Host
+
+__all__ = ["Engine", "alive", "attempt_directory", "problem", "start"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds without work after which the engine ends.
+LINGER = 3.0
+#: Seconds between SIGTERM and SIGKILL.
+GRACE = 10
+#: Seconds for which smaller jobs may overtake one that waits for room.
+PATIENCE = 60.0
+#: Seconds between two looks at logs, timeouts and adopted jobs.
+TICK = 0.25
+#: Seconds between two looks for new work.
+POLL = 0.02
+#: Seconds that changes may wait to be written together.
+FLUSH = 0.05
+#: Seconds that a supervisor found without a pid file is given to write it.
+SETTLE = 2.0
+
+_LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+_LOCK = "engine.lock"
+
+
+def attempt_directory(directory: Path, job_id: str, number: int) -> Path:
+    """Return where an attempt keeps its log and the rest; the supervisor and the reader of logs know it too."""
+    base, _colon, child = job_id.partition(":")
+    return directory / "jobs" / base / child / str(number) if child else directory / "jobs" / base / str(number)
+
+
+@dataclasses.dataclass(eq=False)
+class _Attempt:
+    """One attempt that runs."""
+
+    job: _Job
+    number: int
+    directory: Path
+    started: float
+    process: subprocess.Popen[bytes] | None = None
+    pid: int = 0
+    ending: str = ""  # why it is being ended: "timeout" or "cancel"
+    killed_at: float | None = None  # when SIGKILL is due
+    log_size: int = 0
+    lost_at: float | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class _Job:
+    """One job, or one child of an array, as the scheduler knows it."""
+
+    id: str
+    run: str
+    name: str
+    seq: int
+    spec: dict[str, Any]
+    state: str
+    array: _Job | None = None
+    child: int | None = None
+    attempts: list[list[Any]] = dataclasses.field(default_factory=list)
+    waits: int = 0
+    dependents: list[_Job] = dataclasses.field(default_factory=list)
+    children: list[_Job] = dataclasses.field(default_factory=list)
+    counts: dict[str, int] | None = None
+    live: int = 0  # of an array: children that are not terminal
+    reason: str = ""
+    cancelled: bool = False
+    tries: int = 0  # attempts that count; one that was lost with the machine does not
+    ready_at: float = 0.0
+
+    @property
+    def terminal(self) -> bool:
+        return self.state not in _LIVE
+
+
+class Engine:
+    """The scheduler of one state directory.
+
+    Parameters
+    ----------
+    directory : Path
+        Holds ``engine.db`` and the attempts' directories.
+    clock
+        Seconds since the epoch; a test gives its own.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+        self.directory = directory
+        self.clock = clock
+        self.connection = store.connect(directory)
+        self.rev = self.connection.execute("SELECT coalesce(max(rev), 0) FROM jobs").fetchone()[0]
+        self.last_seq = 0
+        self.data_version = -1
+        self.hosts: dict[str, Host] = {}
+        self.definitions: dict[str, list[dict[str, Any]]] = {}
+        self.held: set[str] = set()
+        self.live_jobs: dict[str, int] = {}  # run -> jobs not terminal
+        self.jobs: dict[str, _Job] = {}
+        self.ready: dict[tuple[float, int], deque[_Job]] = {}
+        self.running: dict[int, _Attempt] = {}  # by pid of the supervisor
+        self.adopted: list[_Attempt] = []
+        self.dirty: dict[str, _Job] = {}
+        self.used_vcpus = 0.0
+        self.used_memory = 0
+        self.last_tick = 0.0
+        self.last_flush = 0.0
+        self.flush_failed = ""
+        self.on_problem: Callable[[str], None] = lambda _text: None
+
+    # Taking up work
+
+    def recover(self) -> None:
+        """Take up what an engine before this one left; its runs are held until a person resumes them."""
+        with database.transaction(self.connection):
+            self.connection.execute(
+                "UPDATE runs SET held = 1 WHERE seen = 1 AND id IN"
+                " (SELECT run FROM jobs WHERE state NOT IN ('SUCCEEDED', 'FAILED', 'BLOCKED'))"
+            )
+        # Adopt before anything is started or cancelled: a job may be running already.
+        self._load_jobs()
+        for job in list(self.jobs.values()):
+            if not job.terminal and job.counts is None:
+                self._adopt(job)
+
+    def load(self) -> None:
+        """Take up new jobs and requests."""
+        version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+        if version == self.data_version:
+            return
+        self._load_jobs()
+        requests = self.connection.execute("SELECT id, kind, run, jobs, reason FROM requests ORDER BY id").fetchall()
+        for number, kind, run, jobs, reason in requests:
+            self._request(kind, run, json.loads(jobs), reason)
+            self.connection.execute("DELETE FROM requests WHERE id = ?", (number,))
+        self.data_version = version
+
+    def _load_jobs(self) -> None:
+        rows = self.connection.execute(
+            "SELECT seq, id, run, name, parent, child, spec, state, reason, attempts, counts, cancelled FROM jobs"
+            " WHERE seq > ? AND run IN (SELECT DISTINCT run FROM jobs WHERE seq > ?"
+            " AND state NOT IN ('SUCCEEDED', 'FAILED', 'BLOCKED')) ORDER BY seq",
+            (self.last_seq, self.last_seq),
+        ).fetchall()
+        new = [self._load_job(row) for row in rows]
+        for job in new:
+            self._connect(job)
+        for job in new:
+            self._settle(job)
+
+    def _load_job(self, row: tuple[Any, ...]) -> _Job:
+        seq, job_id, run, name, parent, child, spec, state, reason, attempts, counts, cancelled = row
+        self.last_seq = max(self.last_seq, seq)
+        if run not in self.hosts:
+            host, definitions, held = self.connection.execute(
+                "SELECT host, definitions, held FROM runs WHERE id = ?", (run,)
+            ).fetchone()
+            self.hosts[run] = Host(**json.loads(host))
+            self.definitions[run] = json.loads(definitions)
+            self.live_jobs[run] = 0
+            if held:
+                self.held.add(run)
+            else:
+                self.connection.execute("UPDATE runs SET seen = 1 WHERE id = ?", (run,))
+        array = self.jobs[parent] if parent else None
+        job = _Job(job_id, run, name, seq, array.spec if array else json.loads(spec), state, array=array, child=child)
+        job.attempts, job.reason, job.cancelled = json.loads(attempts), reason, bool(cancelled)
+        job.tries = sum(1 for attempt in job.attempts if attempt[2] is not None and attempt[4] != _LOST)
+        if counts is not None:
+            job.counts = {}
+        self.jobs[job_id] = job
+        if not job.terminal:
+            self.live_jobs[run] += 1
+        return job
+
+    def _connect(self, job: _Job) -> None:
+        if job.array is not None:
+            job.array.children.append(job)
+            counts = job.array.counts
+            assert counts is not None  # noqa: S101 - a parent with children is an array
+            counts[job.state] = counts.get(job.state, 0) + 1
+            job.array.live += not job.terminal
+            return
+        for parent_id in job.spec["parents"]:
+            parent = self.jobs[parent_id]
+            parent.dependents.append(job)
+            job.waits += parent.state != "SUCCEEDED"
+
+    def _settle(self, job: _Job) -> None:
+        """Put a job that was just loaded where its state and its parents' say."""
+        if job.terminal or job.array is not None:
+            return
+        failed = next(
+            (p for p in (self.jobs[i] for i in job.spec["parents"]) if p.terminal and p.state != "SUCCEEDED"), None
+        )
+        if failed is not None:
+            self._block(job, failed)
+        elif job.waits:
+            self._change(job, "PENDING", "")
+        else:
+            self._make_ready(job)
+
+    def _make_ready(self, job: _Job) -> None:
+        if job.counts is not None:
+            for child in job.children:
+                if not child.terminal:
+                    self._make_ready(child)
+            if job.live == 0:  # only when an engine died between the last child and its array
+                self._end_array(job)
+            return
+        if job.spec["join"]:
+            self._end(job, "SUCCEEDED", "")
+            return
+        job.ready_at = self.clock()
+        self._change(job, "RUNNABLE", "")
+        key = (float(job.spec["vcpus"]), int(job.spec["memory"]))
+        self.ready.setdefault(key, deque()).append(job)
+
+    def _request(self, kind: str, run: str, jobs: list[str], reason: str) -> None:
+        if kind == "resume":
+            if run in self.held:
+                self.held.discard(run)
+                self.connection.execute("UPDATE runs SET held = 0, seen = 1 WHERE id = ?", (run,))
+        elif kind == "cancel":
+            for job_id in jobs:
+                job = self.jobs.get(job_id)
+                if job is not None and not job.terminal:
+                    self._cancel(job, reason)
+
+    def _cancel(self, job: _Job, reason: str) -> None:
+        job.cancelled = True
+        if job.counts is not None:
+            # Its children first: with the last of them the array itself ends.
+            for child in job.children:
+                if not child.terminal:
+                    self._cancel(child, reason)
+            if not job.terminal and job.live == 0:
+                self._end_array(job)
+            return
+        attempt = next((a for a in self._attempts() if a.job is job), None)
+        if attempt is None:
+            self._end(job, "FAILED", f"cancelled: {reason}")
+        else:
+            job.reason = f"cancelled: {reason}"
+            self._stop(attempt, "cancel")
+
+    # Starting
+
+    def schedule(self) -> None:
+        """Start what fits, oldest first; one that waits too long for room is not overtaken any more."""
+        while self.ready:
+            heads = []
+            for key, queue in list(self.ready.items()):
+                while queue and (queue[0].terminal or queue[0].state != "RUNNABLE"):
+                    queue.popleft()
+                if not queue:
+                    del self.ready[key]
+                    continue
+                # A held run's jobs step aside for the others of their size.
+                for _turn in range(len(queue)):
+                    if queue[0].run not in self.held:
+                        heapq.heappush(heads, (queue[0].seq, key))
+                        break
+                    queue.rotate(-1)
+            started = False
+            while heads:
+                _seq, key = heapq.heappop(heads)
+                job = self.ready[key][0]
+                if self._fits(job):
+                    self.ready[key].popleft()
+                    self._start(job)
+                    started = True
+                    break
+                if self.clock() - job.ready_at > PATIENCE:
+                    break
+            if not started:
+                return
+
+    def _size(self, job: _Job) -> tuple[float, int]:
+        """Return what a job takes of the machine; one that is too big for it takes all of it."""
+        host = self.hosts[job.run]
+        return min(float(job.spec["vcpus"]), host.vcpus), min(int(job.spec["memory"]), host.memory)
+
+    def _fits(self, job: _Job) -> bool:
+        vcpus, memory = self._size(job)
+        host = self.hosts[job.run]
+        return self.used_vcpus + vcpus <= host.vcpus + 1e-9 and self.used_memory + memory <= host.memory
+
+    def _start(self, job: _Job) -> None:
+        number = job.attempts[-1][0] + 1 if job.attempts else 1
+        directory = attempt_directory(self.directory, job.id, number)
+        definition = self.definitions[job.run][job.spec["definition"]]
+        host = self.hosts[job.run]
+        attempt = _Attempt(job, number, directory, self.clock())
+        try:
+            (directory / "work").mkdir(parents=True, exist_ok=True)
+            environment = self._environment(job, definition, number)
+            spec = {**job.spec, "id": job.id}
+            argv, variables = runners.command(
+                job.spec["runner"], host, spec, definition, environment, directory, number
+            )
+            with (directory / "log").open("ab") as output:
+                attempt.process = subprocess.Popen(
+                    argv,
+                    cwd=directory / "work",
+                    env=variables,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+            job.attempts.append([number, attempt.started, attempt.started, None, f"could not be started: {what}"])
+            job.tries += 1
+            self._end(job, "FAILED", f"could not be started: {what}")
+            return
+        attempt.pid = attempt.process.pid
+        self._begin(attempt)
+
+    def _begin(self, attempt: _Attempt) -> None:
+        job = attempt.job
+        vcpus, memory = self._size(job)
+        self.used_vcpus += vcpus
+        self.used_memory += memory
+        if attempt.process is not None:
+            self.running[attempt.pid] = attempt
+        else:
+            self.adopted.append(attempt)
+        if not job.attempts or job.attempts[-1][0] != attempt.number:
+            job.attempts.append([attempt.number, attempt.started, None, None, ""])
+        self._change(job, "RUNNING", "")
+
+    def _environment(self, job: _Job, definition: dict[str, Any], number: int) -> dict[str, str]:
+        variables = {**definition["environment"], **job.spec["environment"], **job.spec.get("secrets", {})}
+        variables["AWS_BATCH_JOB_ID"] = job.id
+        variables["AWS_BATCH_JOB_ATTEMPT"] = str(number)
+        variables["AWS_BATCH_JQ_NAME"] = variables["AWS_BATCH_CE_NAME"] = "local"
+        if job.array is not None:
+            variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.child)
+            variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(len(job.array.children))
+        if "EZBATCH_COMMAND" in variables:
+            variables["EZBATCH_S3"] = f"directory:{self.hosts[job.run].s3_directory}"
+        return variables
+
+    # Ending
+
+    def _attempts(self) -> Iterator[_Attempt]:
+        yield from self.running.values()
+        yield from self.adopted
+
+    def reap(self) -> None:
+        """Take in the attempts whose supervisors have ended."""
+        for attempt in [a for a in self.running.values() if self._exited(a)]:
+            del self.running[attempt.pid]
+            process = attempt.process
+            assert process is not None  # noqa: S101 - only what this engine started is in running
+            # What the command left in the background would be gone with its container, so it goes here too. The
+            # supervisor's pid is still taken until it is waited for, so nobody else can have it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(attempt.pid, signal.SIGKILL)
+            code = process.wait()
+            self._ended(attempt, code if code >= 0 else 128 - code)
+
+    def _exited(self, attempt: _Attempt) -> bool:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return attempt.process is not None and attempt.process.poll() is not None
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PID, attempt.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return True
+
+    def _ended(self, attempt: _Attempt, code: int) -> None:
+        job = attempt.job
+        vcpus, memory = self._size(job)
+        self.used_vcpus = max(0.0, self.used_vcpus - vcpus)
+        self.used_memory -= memory
+        now = self.clock()
+        reason = self._reason(attempt, code)
+        self._note_log(attempt)
+        job.attempts[-1] = [attempt.number, attempt.started, now, code, reason]
+        job.tries += 1
+        if attempt.ending:
+            self._kill_strays(job)
+        if code == 0 and not attempt.ending:
+            self._tidy(attempt)
+            self._end(job, "SUCCEEDED", "")
+        elif not attempt.ending and job.tries < job.spec["attempts"]:
+            log.info("%s: attempt %d failed (%s); another follows", job.id, attempt.number, reason)
+            self._make_ready(job)
+        else:
+            self._end(job, "FAILED", job.reason if attempt.ending == "cancel" else reason)
+
+    def _reason(self, attempt: _Attempt, code: int) -> str:
+        job = attempt.job
+        if attempt.ending == "timeout":
+            return f"Job attempt duration exceeded timeout of {job.spec['timeout']} s"
+        if attempt.ending == "cancel":
+            return job.reason
+        if code == 0:
+            return ""
+        in_container = job.spec["runner"] in runners.CONTAINERS
+        if in_container:
+            with contextlib.suppress(OSError, ValueError):
+                killed, _space, _code = (attempt.directory / "ended").read_text().partition(" ")
+                if killed == "true":
+                    return f"OutOfMemoryError: Container killed due to memory usage (over {job.spec['memory']} MiB)"
+            if code == 125:  # noqa: PLR2004 - docker's and podman's own failure
+                return f"CannotStartContainerError: {_last_line(attempt.directory / 'log')}"
+        if code in preloader.EXIT_CODES and "EZBATCH_COMMAND" in {
+            **self.definitions[job.run][job.spec["definition"]]["environment"],
+            **job.spec["environment"],
+        }:
+            return _last_line(attempt.directory / "log") or preloader.EXIT_CODES[code]
+        if code > 128:  # noqa: PLR2004 - the shell's way to tell a signal
+            with contextlib.suppress(ValueError):
+                return f"exit code {code}: ended by signal {signal.Signals(code - 128).name}"
+        return f"exit code {code}"
+
+    def _end(self, job: _Job, state: str, reason: str) -> None:
+        self._change(job, state, reason)
+        if job.array is not None:
+            job.array.live -= 1
+            if job.array.live == 0:
+                self._end_array(job.array)
+            return
+        # A loop, not recursion: a chain may be 100,000 jobs long.
+        ended = deque([job])
+        while ended:
+            parent = ended.popleft()
+            for dependent in parent.dependents:
+                if dependent.terminal:
+                    continue
+                if parent.state != "SUCCEEDED":
+                    self._block(dependent, parent, ended)
+                    continue
+                dependent.waits -= 1
+                if dependent.waits:
+                    continue
+                if dependent.spec["join"]:
+                    self._change(dependent, "SUCCEEDED", "")
+                    ended.append(dependent)
+                else:
+                    self._make_ready(dependent)
+
+    def _block(self, job: _Job, parent: _Job, ended: deque[_Job] | None = None) -> None:
+        """Mark a job that can never start, and with it those that wait for it."""
+        # The job to look at is the one that failed itself, not one that was blocked by it.
+        why = parent.reason if parent.state == "BLOCKED" else f"Dependent Job failed: {parent.name}"
+        for child in job.children:
+            if not child.terminal:
+                self._change(child, "BLOCKED", why)
+                job.live -= 1
+        self._change(job, "BLOCKED", why)
+        if ended is not None:
+            ended.append(job)
+        else:
+            queue = deque([job])
+            while queue:
+                blocked = queue.popleft()
+                for dependent in blocked.dependents:
+                    if not dependent.terminal:
+                        self._block(dependent, blocked, queue)
+
+    def _end_array(self, array: _Job) -> None:
+        counts = array.counts or {}
+        failed = sum(count for state, count in counts.items() if state in ("FAILED", "BLOCKED"))
+        if not failed:
+            self._end(array, "SUCCEEDED", "")
+            return
+        first = next(child for child in array.children if child.state in ("FAILED", "BLOCKED"))
+        reason = f"{failed} of {len(array.children)} children failed; the first, {first.name}: {first.reason}"
+        self._end(array, "FAILED", array.reason if array.cancelled and array.reason else reason)
+
+    def _change(self, job: _Job, state: str, reason: str) -> None:
+        if job.array is not None and job.array.counts is not None:
+            counts = job.array.counts
+            counts[job.state] -= 1
+            counts[state] = counts.get(state, 0) + 1
+            self.dirty[job.array.id] = job.array
+        if not job.terminal and state not in _LIVE:
+            self.live_jobs[job.run] -= 1
+        job.state, job.reason = state, reason
+        self.dirty[job.id] = job
+
+    def _tidy(self, attempt: _Attempt) -> None:
+        """Remove the scratch files of an attempt that succeeded, as a container's would be gone; its log stays."""
+        work = attempt.directory / "work"
+        try:
+            work.rmdir()
+        except OSError:
+            threading.Thread(target=shutil.rmtree, args=(work,), kwargs={"ignore_errors": True}).start()
+        private = attempt.directory / "root"
+        if private.exists():
+            threading.Thread(target=shutil.rmtree, args=(private,), kwargs={"ignore_errors": True}).start()
+
+    # Ending on purpose
+
+    def _stop(self, attempt: _Attempt, why: str) -> None:
+        if attempt.ending:
+            return
+        attempt.ending = why
+        attempt.killed_at = self.clock() + GRACE
+        job = attempt.job
+        stop = runners.stop_command(job.spec["runner"], job.id, attempt.number, GRACE)
+        if stop is None:
+            _signal_group(attempt.pid, signal.SIGTERM)
+            return
+        host = self.hosts[job.run]
+        attempt.killed_at += GRACE  # the container runtime sends SIGKILL itself; this is for when it hangs
+        with contextlib.suppress(OSError):
+            process = subprocess.Popen(
+                stop,
+                env={**host.environment, **host.client},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            threading.Thread(target=process.wait, daemon=True).start()
+
+    def _kill_strays(self, job: _Job) -> None:
+        """Kill what a cancelled job left outside its process group; its environment tells."""
+        mark = f"AWS_BATCH_JOB_ID={job.id}".encode()
+        for pid in _processes():
+            with contextlib.suppress(OSError):
+                if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    os.kill(pid, signal.SIGKILL)
+
+    def tick(self) -> None:
+        """Do what is due by time: timeouts, kills, log times, adopted attempts."""
+        now = self.clock()
+        if now - self.last_tick < TICK and now >= self.last_tick:
+            return
+        self.last_tick = now
+        for attempt in list(self._attempts()):
+            self._note_log(attempt)
+            timeout = attempt.job.spec["timeout"]
+            if timeout is not None and now - attempt.started > timeout:
+                self._stop(attempt, "timeout")
+            if attempt.killed_at is not None and now > attempt.killed_at:
+                _signal_group(attempt.pid, signal.SIGKILL)
+        self._watch_adopted(now)
+
+    def _note_log(self, attempt: _Attempt) -> None:
+        """Keep when the log had grown how far: the job writes it itself, so that it needs no engine to be written."""
+        with contextlib.suppress(OSError):
+            size = (attempt.directory / "log").stat().st_size
+            if size > attempt.log_size:
+                attempt.log_size = size
+                with (attempt.directory / "times").open("a") as times:
+                    times.write(f"{size} {self.clock():.3f}\n")
+
+    # After an engine was killed
+
+    def _adopt(self, job: _Job) -> None:
+        """Find the attempt of a job that an engine before this one had started."""
+        number = job.attempts[-1][0] if job.attempts else 0
+        if job.attempts and job.attempts[-1][2] is not None:
+            number += 1  # that one has ended; look for one that was begun and not written down
+        number = max(number, 1)
+        directory = attempt_directory(self.directory, job.id, number)
+        if not (directory / "work").exists() and not (directory / "pid").exists():
+            return
+        started = directory.stat().st_mtime
+        with contextlib.suppress(OSError):
+            started = (directory / "pid").stat().st_mtime
+        attempt = _Attempt(job, number, directory, started)
+        if job.attempts and job.attempts[-1][0] == number:
+            attempt.started = job.attempts[-1][1]
+        attempt.lost_at = self.clock() + SETTLE
+        if job.cancelled:
+            attempt.ending = "cancel"
+            attempt.killed_at = self.clock()
+        self._begin(attempt)
+
+    def _watch_adopted(self, now: float) -> None:
+        for attempt in list(self.adopted):
+            code = _recorded_code(attempt.directory)
+            if code is None and _supervised(attempt):
+                attempt.lost_at = now + SETTLE
+                continue
+            if code is None and attempt.lost_at is not None and now < attempt.lost_at:
+                continue
+            self.adopted.remove(attempt)
+            if code is not None:
+                if attempt.pid:
+                    _signal_group(attempt.pid, signal.SIGKILL)
+                self._ended(attempt, code)
+                continue
+            # Neither an exit code nor a process: it went down with the machine. That is not the job's failure.
+            job = attempt.job
+            vcpus, memory = self._size(job)
+            self.used_vcpus = max(0.0, self.used_vcpus - vcpus)
+            self.used_memory -= memory
+            job.attempts[-1] = [attempt.number, attempt.started, now, None, _LOST]
+            if job.cancelled:
+                self._end(job, "FAILED", job.reason or "cancelled")
+            else:
+                self._make_ready(job)
+
+    # Keeping
+
+    def flush(self, *, now: bool = False) -> None:
+        """Write what has changed; a full disk is waited out."""
+        if not self.dirty or (not now and time.monotonic() - self.last_flush < FLUSH):
+            return
+        rows = []
+        for job in self.dirty.values():
+            self.rev += 1
+            counts = None if job.counts is None else json.dumps({s: n for s, n in job.counts.items() if n})
+            rows.append((job.state, job.reason, json.dumps(job.attempts), counts, job.cancelled, self.rev, job.id))
+        try:
+            with database.transaction(self.connection):
+                self.connection.executemany(
+                    "UPDATE jobs SET state=?, reason=?, attempts=?, counts=?, cancelled=?, rev=? WHERE id=?", rows
+                )
+        except (sqlite3.Error, MemoryError) as error:
+            if self.flush_failed != str(error):
+                self.flush_failed = str(error)
+                self.on_problem(
+                    f"the local engine cannot write {self.directory / 'engine.db'}: {error}. Free some space: it goes on by itself."
+                )
+            self.last_flush = time.monotonic() + 1  # try again in a second
+            return
+        if self.flush_failed:
+            self.flush_failed = ""
+            self.on_problem("")
+        self.dirty.clear()
+        self.last_flush = time.monotonic()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the runs that are over from memory."""
+        over = [run for run, live in self.live_jobs.items() if live == 0]
+        if not over or any(a.job.run in over for a in self._attempts()):
+            return
+        gone = set(over)
+        self.jobs = {job_id: job for job_id, job in self.jobs.items() if job.run not in gone}
+        for run in over:
+            del self.live_jobs[run], self.hosts[run], self.definitions[run]
+            self.held.discard(run)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing may start."""
+        return (
+            not self.running
+            and not self.adopted
+            and not self.dirty
+            and all(run in self.held for run, live in self.live_jobs.items() if live)
+        )
+
+    def step(self) -> None:
+        """Do everything that can be done now."""
+        self.reap()
+        self.load()
+        self.tick()
+        self.schedule()
+        self.flush()
+
+
+_LOST = "lost: the machine or the engine's files went away while it ran"
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+    return ""
+
+
+def _recorded_code(directory: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        text = (directory / "exit").read_text(encoding="ascii")
+        if text.endswith("\n"):
+            return int(text)
+    return None
+
+
+def _supervised(attempt: _Attempt) -> bool:
+    """Return whether the attempt's supervisor is alive: the process of that number has the attempt's directory as a word."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((attempt.directory / "pid").read_text(encoding="ascii"))
+        if Path("/proc").is_dir() and Path(f"/proc/{os.getpid()}").exists():
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            found = os.fsencode(attempt.directory) in words
+        else:
+            listed = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)
+            found = os.fsencode(attempt.directory) in listed.stdout
+        attempt.pid = pid if found else attempt.pid
+        return found
+    return False
+
+
+def _processes() -> Iterable[int]:
+    with contextlib.suppress(OSError):
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return []
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    """Signal every process of a supervisor's group, but bubblewrap's own: it would die and take the command along."""
+    if not leader:
+        return
+    members = []
+    for pid in _processes():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+            name = stat[stat.index(b"(") + 1 : stat.rindex(b")")]
+            fields = stat[stat.rindex(b")") + 2 :].split()
+            if leader in (int(fields[2]), int(fields[3])) and (name != b"bwrap" or number == signal.SIGKILL):
+                members.append(pid)
+    if not members:  # no /proc: the whole group, then
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, number)
+    for pid in members:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+# The process
+
+
+class _Lock:
+    """The engine's lock file: who holds it is the engine. It also says what is wrong, in space taken beforehand.
+
+    A full disk must not keep the engine from saying that the disk is full.
+    """
+
+    size = 1024
+
+    def __init__(self, directory: Path) -> None:
+        self.descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take(self) -> bool:
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.say("")
+        return True
+
+    def say(self, text: str) -> None:
+        os.pwrite(self.descriptor, text.encode()[: self.size].ljust(self.size), 0)
+
+    def release(self) -> None:
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+
+
+def alive(directory: Path) -> bool:
+    """Return whether the directory has an engine."""
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def problem(directory: Path) -> str:
+    """Return what the engine says is wrong, or nothing."""
+    with contextlib.suppress(OSError):
+        return (directory / _LOCK).read_bytes()[: _Lock.size].decode(errors="replace").strip()
+    return ""
+
+
+def start(directory: Path) -> str:
+    """Start the directory's engine unless it has one; return nothing, or why it could not be started."""
+    argv = [sys.executable, "-m", "ezbatch.local.engine", str(directory)]
+    try:
+        with (directory / "engine.log").open("ab") as output:
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                check=False,
+                cwd="/",
+            )
+    except OSError as error:
+        return f"{error.strerror}: {error.filename}"
+    return "" if done.returncode == 0 else (_last_line(directory / "engine.log") or f"exit code {done.returncode}")
+
+
+def main(directory: Path) -> int:
+    """Become the engine of a directory, in the background."""
+    lock = _Lock(directory)
+    if not lock.take():
+        return 0
+    engine = Engine(directory)
+    engine.connection.close()  # SQLite's connections do not survive a fork
+    # The one that started this need not wait any longer, and has no child to look after.
+    if os.fork():
+        os._exit(0)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    try:
+        while lock.take():
+            engine = Engine(directory)
+            engine.on_problem = lock.say
+            engine.recover()
+            _loop(engine)
+            # Whoever submits adds its work first and looks for an engine then. So: give up the lock, then look once
+            # more; one of the two sees the other.
+            engine.connection.close()
+            lock.release()
+            if not _work(directory):
+                break
+    except BaseException as error:
+        log.exception("the engine stops")
+        with contextlib.suppress(OSError):
+            lock.say(f"the local engine stopped: {error}")
+        raise
+    return 0
+
+
+def _work(directory: Path) -> bool:
+    connection = store.connect(directory)
+    try:
+        query = (
+            "SELECT EXISTS(SELECT 1 FROM jobs JOIN runs ON runs.id = jobs.run WHERE NOT held"
+            " AND state NOT IN ('SUCCEEDED', 'FAILED', 'BLOCKED')) OR EXISTS(SELECT 1 FROM requests)"
+        )
+        return bool(connection.execute(query).fetchone()[0])
+    finally:
+        connection.close()
+
+
+def _loop(engine: Engine) -> None:
+    """Run until there has been nothing to do for a while; wake up for children that end and for new work."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_args: None)
+    last_work = time.monotonic()
+    while True:
+        engine.step()
+        if not engine.idle:
+            last_work = time.monotonic()
+        elif time.monotonic() - last_work > LINGER:
+            break
+        if select.select([reader], [], [], POLL)[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(reader, 4096)
+    engine.flush(now=True)
+    signal.set_wakeup_fd(-1)
+    os.close(reader)
+    os.close(writer)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,289 @@
+"""What a job runs in on this machine: a container, a bubblewrap sandbox, or a plain process."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["CONTAINERS", "Host", "available", "choose", "command", "host_environment", "stop_command"]
+
+CONTAINERS = ("docker", "podman")
+
+#: What a plain process keeps of the environment it was submitted from. A container keeps nothing, and a job that works
+#: here only because of some variable at hand would fail there, so this is what finding programs and printing text needs.
+_KEPT = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+)
+#: What the docker and podman commands themselves look at.
+_CLIENT = (
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "CONTAINERS_CONF",
+    "CONTAINER_HOST",
+    "XDG_RUNTIME_DIR",
+    "CONTAINERS_STORAGE_CONF",
+)
+
+#: Seconds that a container runtime has to say whether it is there.
+_PROBE_TIMEOUT = 10
+
+# Every attempt runs under this shell, which outlives the engine: the exit code is on disk whatever happens to the engine.
+# The shell itself ignores the signals of a cancellation, its command gets them. The code ends in a newline: without
+# one it was cut off and does not count.
+_SUPERVISOR = """trap : TERM INT HUP
+d=$1; shift
+echo $$ >"$d/pid"
+"$@" </dev/null
+code=$?
+echo "$code" >"$d/exit"
+exit "$code"
+"""
+
+# A container is kept until it was asked how it ended (out of memory looks like any other kill from outside).
+_CONTAINER_SUPERVISOR = """trap : TERM INT HUP
+d=$1 runtime=$2 name=$3; shift 3
+echo $$ >"$d/pid"
+"$runtime" run --name "$name" "$@" </dev/null
+code=$?
+"$runtime" inspect --format '{{.State.OOMKilled}} {{.State.ExitCode}}' "$name" >"$d/ended" 2>/dev/null
+"$runtime" rm --force --volumes "$name" >/dev/null 2>&1
+echo "$code" >"$d/exit"
+exit "$code"
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """What a run brings along from where it was submitted.
+
+    Parameters
+    ----------
+    environment : dict of str to str
+        Of plain processes.
+    client : dict of str to str
+        Of the container runtime's own command.
+    s3_directory : str
+        The root of the directory store.
+    vcpus, memory : float, int
+        What jobs may use of the machine, in vCPUs and MiB.
+    container_args : tuple of str
+        Put into every ``docker run``.
+    """
+
+    environment: dict[str, str]
+    client: dict[str, str]
+    s3_directory: str
+    vcpus: float
+    memory: int
+    container_args: tuple[str, ...] = ()
+
+
+def host_environment(source: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what plain processes and what container runtimes get of an environment.
+
+    The directory of this Python stands first in PATH, so that ``python3`` has the packages the notebook has.
+    """
+    kept = {name: source[name] for name in _KEPT if name in source}
+    kept.update({name: value for name, value in source.items() if name.startswith("LC_")})
+    own = str(Path(sys.executable).parent)
+    path = kept.get("PATH", os.defpath)
+    kept["PATH"] = path if path.split(os.pathsep)[0] == own else f"{own}{os.pathsep}{path}"
+    return kept, {name: source[name] for name in _CLIENT if name in source}
+
+
+def available(runner: str) -> str:
+    """Return nothing when a runner works here, or why it does not."""
+    if runner == "process":
+        return ""
+    # What decides is part of the key, so that a long-lived kernel notices when a person starts Docker elsewhere.
+    settings = tuple(os.environ.get(name, "") for name in (*_CLIENT, "PATH"))
+    return _probe(runner, settings)
+
+
+@functools.lru_cache(maxsize=16)
+def _probe(runner: str, _settings: tuple[str, ...]) -> str:
+    program = "bwrap" if runner == "bwrap" else runner
+    if shutil.which(program) is None:
+        return f"{program} is not installed"
+    if runner == "bwrap":
+        argv = ["bwrap", *_NAMESPACE, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
+    else:
+        argv = [runner, "info", "--format", "{{.Host.Arch}}" if runner == "podman" else "{{.ServerVersion}}"]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_PROBE_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return f"{program} did not answer within {_PROBE_TIMEOUT} s"
+    except OSError as error:
+        return f"{program} cannot be run: {error.strerror}"
+    if done.returncode == 0 and (runner == "bwrap" or done.stdout.strip()):
+        return ""
+    said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    return f"{program} does not work here: {said}"
+
+
+def forget_probes() -> None:
+    """Look again at what is installed."""
+    _probe.cache_clear()
+
+
+def choose(preference: str, paths: Sequence[str]) -> tuple[str, str]:
+    """Return the runner for a job, and why there is none.
+
+    Parameters
+    ----------
+    preference : str
+        The setting ``local-runner``.
+    paths : sequence of str
+        Where the job's mounts are in the container.
+
+    Returns
+    -------
+    tuple of str
+        The runner and an empty reason, or an empty runner and the reason.
+    """
+    absolute = [path for path in paths if path.startswith("/")]
+    if preference != "auto":
+        why = available(preference)
+        if not why and preference == "process" and absolute:
+            why = f"a plain process cannot have a mount at {absolute[0]}"
+        return ("", why) if why else (preference, "")
+    for runner in CONTAINERS:
+        if not available(runner):
+            return runner, ""
+    if not absolute:
+        return "process", ""
+    why = available("bwrap")
+    return ("", f"a mount at {absolute[0]} needs Docker, Podman or bubblewrap, and {why}") if why else ("bwrap", "")
+
+
+def container_name(job_id: str, attempt: int) -> str:
+    """Return the name of an attempt's container; an array child's ``:`` is not allowed in one."""
+    return f"ezbatch-{job_id.replace(':', '.')}-{attempt}"
+
+
+def command(
+    runner: str,
+    host: Host,
+    job: Mapping[str, object],
+    definition: Mapping[str, object],
+    environment: Mapping[str, str],
+    directory: Path,
+    attempt: int,
+) -> tuple[list[str], dict[str, str]]:
+    """Return what to execute for one attempt, and the environment to execute it in.
+
+    Parameters
+    ----------
+    runner : str
+        As :func:`choose` gave it.
+    host : Host
+        What the run brought along.
+    job, definition : mapping
+        The planned job and its definition, as stored.
+    environment : mapping of str to str
+        The job's variables, those that Batch injects included.
+    directory : Path
+        The attempt's own; ``work`` in it is the working directory of what is no container.
+    attempt : int
+        From 1.
+    """
+    argv = [str(word) for word in (job["command"] or definition["command"])]  # type: ignore[attr-defined]
+    if runner in CONTAINERS:
+        name = container_name(str(job["id"]), attempt)
+        options = [f"--cpus={job['vcpus']:g}", f"--memory={job['memory']}m"]
+        if job.get("gpus"):
+            options += ["--device", "nvidia.com/gpu=all"] if runner == "podman" else ["--gpus", str(job["gpus"])]
+        if "EZBATCH_S3" in environment:
+            options += ["--volume", f"{host.s3_directory}:{host.s3_directory}"]
+        # Values go by the client's environment: on the command line every user of the machine could read them.
+        options += [word for variable in environment for word in ("--env", variable)]
+        words = [*options, *host.container_args, str(definition["image"]), *argv]
+        client = {**host.environment, **host.client}
+        clash = {variable for variable in environment if variable in client}
+        for variable in clash:
+            # The client needs its own PATH or HOME, so the job's has to be told by value.
+            position = words.index(variable)
+            words[position] = f"{variable}={environment[variable]}"
+        supervised = ["/bin/sh", "-c", _CONTAINER_SUPERVISOR, "ezbatch", str(directory), runner, name, *words]
+        return supervised, {**environment, **client}
+    if runner == "bwrap":
+        argv = [*_sandbox(job["paths"], directory, Path(host.s3_directory)), *argv]  # type: ignore[arg-type]
+    return ["/bin/sh", "-c", _SUPERVISOR, "ezbatch", str(directory), *argv], {**host.environment, **environment}
+
+
+def stop_command(runner: str, job_id: str, attempt: int, grace: int) -> list[str] | None:
+    """Return what ends an attempt's container, or None where signals to its processes do."""
+    if runner in CONTAINERS:
+        return [runner, "stop", "--time", str(grace), container_name(job_id, attempt)]
+    return None
+
+
+# bubblewrap
+
+_NAMESPACE = ("--unshare-pid", "--unshare-ipc")
+
+
+def _sandbox(paths: Sequence[str], directory: Path, store: Path) -> list[str]:
+    """Return bubblewrap's words: this machine's files as they are, but the mounts' directories private and writable.
+
+    What has to be created where this machine has a directory already (``/mnt/data`` in ``/mnt``) makes that one
+    private too, its entries shown read-only: nothing outside the attempt's directory is ever written by a mount.
+    """
+    rebuilt: dict[Path, None] = {}
+    made: dict[Path, None] = {}
+    for text in paths:
+        if not text.startswith("/"):
+            continue
+        path = Path(os.path.normpath(text))
+        # What may be a single file needs only the directory it stands in.
+        wanted = path if text.endswith("/") or path == path.parent else path.parent
+        while not wanted.is_dir():
+            made[wanted] = None
+            wanted = wanted.parent
+        if wanted != Path("/"):
+            rebuilt[wanted.resolve()] = None
+    words = ["bwrap", *_NAMESPACE]
+    for entry in sorted(os.scandir("/"), key=lambda item: item.name):
+        if entry.is_symlink():
+            words += ["--symlink", os.readlink(entry.path), entry.path]
+        elif entry.name == "dev":
+            words += ["--dev-bind", "/dev", "/dev"]
+        elif entry.name == "proc":
+            words += ["--proc", "/proc"]
+        else:
+            words += ["--bind", entry.path, entry.path]
+    for folder in sorted(rebuilt, key=lambda item: len(item.parts)):
+        private = directory / "root" / folder.relative_to("/")
+        private.mkdir(parents=True, exist_ok=True)
+        words += ["--bind", str(private), str(folder)]
+        if folder == Path("/tmp"):  # noqa: S108 - a private /tmp hides nothing that a job has a right to
+            continue
+        for entry in sorted(os.scandir(folder), key=lambda item: item.name):
+            words += ["--ro-bind-try", entry.path, entry.path]
+    for folder in sorted(made, key=lambda item: len(item.parts)):
+        private = directory / "root" / folder.relative_to("/")
+        private.mkdir(parents=True, exist_ok=True)
+        if folder.parent == Path("/"):
+            words += ["--bind", str(private), str(folder)]
+    # Whatever was hidden above, the store and the job's own directory are there.
+    words += ["--bind", str(directory), str(directory), "--bind-try", str(store), str(store)]
+    return [*words, "--chdir", str(directory / "work"), "--"]

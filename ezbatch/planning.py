@@ -1,0 +1,630 @@
+"""From a workflow to what will be asked of a queue: order, joins, arrays, shared definitions, names.
+
+A plan is plain frozen data: building one calls nothing, and its text is the dry run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ezbatch import names, preloader, rules, spec
+from ezbatch.errors import InvalidWorkflowError, Problem
+from ezbatch.workflow import EZBatchJob, EZBatchWorkflow, submission_order
+
+__all__ = [
+    "JOIN_IMAGE",
+    "LOCAL",
+    "Plan",
+    "PlannedDefinition",
+    "PlannedJob",
+    "job_problems",
+    "plan",
+    "workflow_problems",
+]
+
+#: The queue that is this machine.
+LOCAL = "local"
+#: What a join runs ``true`` in: small, public, without an ENTRYPOINT.
+JOIN_IMAGE = "public.ecr.aws/docker/library/busybox:stable"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedDefinition:
+    """A job definition: what the jobs that use it have in common and SubmitJob cannot override.
+
+    Parameters
+    ----------
+    name : str
+        Unique within the plan, in AWS's pattern.
+    command, environment
+        What stands in the definition itself; a job that says nothing of its own runs this.
+    vcpus, memory : int or float, int
+        The first user's size (vCPUs and MiB), since AWS wants one; every job overrides it.
+    storage_size : int, optional
+        GiB.
+    """
+
+    name: str
+    image: str
+    platform: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    vcpus: int | float
+    memory: int
+    storage_size: int | None = None
+    architecture: str | None = None
+    job_role: str | None = None
+    secrets: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedJob:
+    """One SubmitJob to be.
+
+    Parameters
+    ----------
+    name : str
+        What the user called the job; a join has a name no job of the workflow has.
+    slug : str
+        The name in AWS's pattern, unique within the plan. The job's AWS name is the run's id, ``-``, and this.
+    join : bool
+        Whether this is a no-op that stands for more than 20 parents.
+    definition : int
+        Which of the plan's definitions it uses.
+    stage : int
+        1 for jobs without parents; otherwise one more than the highest of the parents'.
+    parents : tuple of str
+        At most 20 names, joins' among them.
+    command, environment
+        What overrides the definition's.
+    array_size : int, optional
+        The number of children of an AWS array job.
+    indices : tuple of int, optional
+        When only some children of an array run (a retry), which: the position here is AWS's index.
+    attempts : int
+        1 to 10.
+    timeout : int, optional
+        Seconds, for each attempt.
+    summary : str
+        The user's command on one line, for people.
+    paths : tuple of str
+        Where in the container ezbatch's script copies to and from; one that is known to be a directory ends in ``/``.
+    """
+
+    name: str
+    slug: str
+    join: bool
+    definition: int
+    stage: int
+    parents: tuple[str, ...]
+    queue: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    vcpus: int | float
+    memory: int
+    gpus: int | None = None
+    array_size: int | None = None
+    indices: tuple[int, ...] | None = None
+    attempts: int = 1
+    timeout: int | None = None
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    summary: str = ""
+    paths: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What submitting a workflow will do.
+
+    Parameters
+    ----------
+    workflow : str
+        The workflow's name.
+    queue : str
+        The queue of every job that names none.
+    jobs : tuple of PlannedJob
+        In an order that keeps every dependency; joins are among them.
+    definitions : tuple of PlannedDefinition
+        Each registered once.
+    notes : tuple of str
+        What a person should know before submitting.
+    """
+
+    workflow: str
+    queue: str
+    jobs: tuple[PlannedJob, ...]
+    definitions: tuple[PlannedDefinition, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether the jobs run on this machine."""
+        return self.queue == LOCAL
+
+    @property
+    def stages(self) -> int:
+        """The number of jobs on the longest path, joins not counted as jobs but as steps."""
+        return max((job.stage for job in self.jobs), default=0)
+
+    def definition_of(self, job: PlannedJob) -> PlannedDefinition:
+        """Return the definition that a job uses."""
+        return self.definitions[job.definition]
+
+    def to_json(self) -> str:
+        """Return the plan as JSON, for the ledger."""
+        return json.dumps(
+            {
+                "workflow": self.workflow,
+                "queue": self.queue,
+                "jobs": [_row(job, _JOB_FIELDS) for job in self.jobs],
+                "definitions": [_row(definition, _DEFINITION_FIELDS) for definition in self.definitions],
+                "notes": self.notes,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Rebuild a plan from the ledger's JSON."""
+        data = json.loads(text)
+        jobs = []
+        for row in data["jobs"]:
+            for field in ("parents", "command", "paths"):
+                row[field] = tuple(row.get(field, ()))
+            if row.get("indices") is not None:
+                row["indices"] = tuple(row["indices"])
+            jobs.append(PlannedJob(**row))
+        for row in data["definitions"]:
+            row["command"] = tuple(row.get("command", ()))
+        definitions = tuple(PlannedDefinition(**row) for row in data["definitions"])
+        return cls(data["workflow"], data["queue"], tuple(jobs), definitions, tuple(data["notes"]))
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+_JOB_FIELDS = tuple((field.name, field.default) for field in dataclasses.fields(PlannedJob))
+_DEFINITION_FIELDS = tuple((field.name, field.default) for field in dataclasses.fields(PlannedDefinition))
+
+
+def _row(item: object, names_and_defaults: Sequence[tuple[str, object]]) -> dict[str, Any]:
+    values = ((name, getattr(item, name), default) for name, default in names_and_defaults)
+    return {name: value for name, value, default in values if value != default}
+
+
+def plan(
+    workflow: EZBatchWorkflow,
+    queue: str | None = None,
+    *,
+    only: Mapping[str, Sequence[int] | None] | None = None,
+    join_image: str = JOIN_IMAGE,
+) -> Plan:
+    """Plan a workflow: what :meth:`EZBatchWorkflow.submit` will do, without doing it.
+
+    Parameters
+    ----------
+    workflow : EZBatchWorkflow
+        The workflow; it is not changed.
+    queue : str, optional
+        The queue of jobs that name none. None is ``"local"``, this machine.
+    only : mapping of str to sequence of int or None, optional
+        Plan these jobs alone: the indices of an array's children, or None for the whole job. Parents that are
+        left out count as done. This is how a retry is planned.
+    join_image : str
+        The image of joins.
+
+    Returns
+    -------
+    Plan
+        Frozen data; ``print(plan)`` is the dry run.
+
+    Raises
+    ------
+    InvalidWorkflowError
+        With everything that AWS Batch would refuse.
+    """
+    made, problems = _Planner(workflow, queue, only, join_image).build()
+    if problems:
+        raise InvalidWorkflowError(workflow.name, problems)
+    return made
+
+
+def workflow_problems(workflow: EZBatchWorkflow) -> list[Problem]:
+    """Return everything wrong with a workflow, whatever the queue."""
+    return _Planner(workflow, None, None, JOIN_IMAGE, check_queues=False).build()[1]
+
+
+def job_problems(job: EZBatchJob) -> list[Problem]:
+    """Return everything wrong with one job; the places are its fields."""
+    found = list(rules.check_job(job))
+    if not found:
+        sized = _Planner(EZBatchWorkflow("job", {"job": job}), None, None, JOIN_IMAGE, check_queues=False).build()[1]
+        found = [Problem(p.where.removeprefix("jobs.job").lstrip("."), p.what, p.remedy) for p in sized]
+    return found
+
+
+class _Planner:
+    """The state of one planning; a plan of 100,000 jobs is built in one pass over them."""
+
+    def __init__(
+        self,
+        workflow: EZBatchWorkflow,
+        queue: str | None,
+        only: Mapping[str, Sequence[int] | None] | None,
+        join_image: str,
+        *,
+        check_queues: bool = True,
+    ) -> None:
+        self.workflow = workflow
+        self.queue = LOCAL if queue is None else queue
+        self.only = only
+        self.join_image = join_image
+        self.check_queues = check_queues
+        self.problems: list[Problem] = []
+        self.jobs: list[PlannedJob] = []
+        self.stages: dict[str, int] = {}
+        self.definitions: list[PlannedDefinition] = []
+        self.definition_numbers: dict[object, int] = {}
+        self.definition_names: Counter[str] = Counter()
+        self.joined: dict[object, tuple[str, ...]] = {}
+        self.joins = 0
+
+    def build(self) -> tuple[Plan, list[Problem]]:
+        """Return the plan, which is whole only when there are no problems."""
+        workflow = self.workflow
+        self.problems.extend(rules.check_workflow(workflow))
+        order, order_problems = submission_order(list(workflow.jobs), workflow.dependencies)
+        self.problems.extend(order_problems)
+        if self.check_queues:
+            self._check_queues()
+        if not self.problems:
+            if self.only is not None:
+                order = [name for name in order if name in self.only]
+            self.slugs = names.unique_slugs(order)
+            self.taken = {slug.lower() for slug in self.slugs.values()}
+            for name in order:
+                self._add(name, workflow.jobs[name])
+        return Plan(
+            workflow.name, self.queue, tuple(self.jobs), tuple(self.definitions), tuple(self._notes())
+        ), self.problems
+
+    def _check_queues(self) -> None:
+        if not rules.valid_queue(self.queue):
+            remedy = f"Name {LOCAL!r}, a queue, or a queue's ARN"
+            self.problems.append(Problem("queue", f"{self.queue!r} is neither a queue's name nor its ARN", remedy))
+        for name, job in self.workflow.jobs.items():
+            if job.queue is not None and (job.queue == LOCAL) != (self.queue == LOCAL):
+                what = f"is {job.queue!r}, but the workflow goes to {self.queue!r}: jobs of one run cannot be partly on this machine"
+                self.problems.append(
+                    Problem(spec.path("jobs", name, "queue"), what, "Use this machine for all jobs or for none")
+                )
+
+    def _add(self, name: str, job: EZBatchJob) -> None:
+        parents = tuple(dict.fromkeys(self.workflow.dependencies.get(name, ())))
+        if self.only is not None:
+            parents = tuple(parent for parent in parents if parent in self.only)
+        stage = 1
+        for parent in parents:
+            above = self.stages[parent]
+            if above >= stage:
+                stage = above + 1
+        queue = job.queue or self.queue
+        if len(parents) > rules.MAX_DEPENDENCIES:
+            parents = self._join(name, parents, job, queue)
+            stage = 1 + max(self.stages[parent] for parent in parents)
+        self.stages[name] = stage
+        size, indices, axes = _children(job, None if self.only is None else self.only[name])
+        command, environment = tuple(job.argv), job.environment
+        # AWS refuses an empty word in an overridden command, so the script has to hand it over.
+        if job.preloader or axes or "" in command:
+            mounts = job.mounts if job.preloader else None
+            wrapped = preloader.wrap(command, mounts.reads if mounts else (), mounts.writes if mounts else (), axes)
+            base, command, environment = wrapped.command, (), {**environment, **wrapped.environment}
+        else:
+            base = ()
+        definition, command, environment = self._define(name, job, base, command, environment)
+        self.jobs.append(
+            PlannedJob(
+                name=name,
+                slug=self.slugs[name],
+                join=False,
+                definition=definition,
+                stage=stage,
+                parents=parents,
+                queue=queue,
+                command=command,
+                environment=environment,
+                vcpus=job.vcpus,
+                memory=job.memory,
+                gpus=job.gpus,
+                array_size=size,
+                indices=indices,
+                attempts=job.retries + 1,
+                timeout=job.timeout,
+                tags=job.tags,
+                summary=_summary(job),
+                paths=_paths(job) if job.preloader else (),
+            )
+        )
+
+    def _join(self, name: str, parents: tuple[str, ...], job: EZBatchJob, queue: str) -> tuple[str, ...]:
+        """Put no-op jobs between a job and its parents until 20 are left; jobs with the same parents share them.
+
+        Each join stands for as many parents as AWS allows, taken from the front of a queue to whose end it goes: the
+        fewest joins, and the tree stays flat.
+        """
+        key = (parents, queue, job.platform, job.job_role, job.architecture)
+        if key in self.joined:
+            return self.joined[key]
+        waiting = deque(parents)
+        while len(waiting) > rules.MAX_DEPENDENCIES:
+            # A join of n parents leaves n - 1 fewer; the last one takes no more than it must.
+            count = min(rules.MAX_DEPENDENCIES, len(waiting) - rules.MAX_DEPENDENCIES + 1)
+            waiting.append(self._add_join(name, tuple(waiting.popleft() for _ in range(count)), job, queue))
+        self.joined[key] = tuple(waiting)
+        return self.joined[key]
+
+    def _add_join(self, child: str, parents: tuple[str, ...], job: EZBatchJob, queue: str) -> str:
+        while True:
+            self.joins += 1
+            name, slug = f"join {self.joins} for {child}", f"join-{self.joins}"
+            if name not in self.workflow.jobs and slug not in self.taken:
+                break
+        fargate = job.platform == "FARGATE"
+        tiny = EZBatchJob(
+            image=self.join_image,
+            command=["true"],
+            vcpus=0.25 if fargate else 1,
+            memory=512 if fargate else 64,
+            platform=job.platform,
+            job_role=job.job_role,
+            architecture=job.architecture,
+        )
+        definition, command, environment = self._define(name, tiny, ("true",), (), {}, label="join")
+        stage = self.stages[name] = 1 + max(self.stages[parent] for parent in parents)
+        self.jobs.append(
+            PlannedJob(
+                name=name,
+                slug=slug,
+                join=True,
+                definition=definition,
+                stage=stage,
+                parents=parents,
+                queue=queue,
+                command=command,
+                environment=environment,
+                vcpus=tiny.vcpus,
+                memory=tiny.memory,
+                summary="(join: does nothing)",
+            )
+        )
+        return name
+
+    def _define(
+        self,
+        name: str,
+        job: EZBatchJob,
+        base: tuple[str, ...],
+        command: tuple[str, ...],
+        environment: Mapping[str, str],
+        label: str | None = None,
+    ) -> tuple[int, tuple[str, ...], dict[str, str]]:
+        """Return the definition for a job and what is left to override."""
+        override = overrides_length(command, environment, job)
+        inside: Mapping[str, str] = {}
+        if override > rules.MAX_OVERRIDES_LENGTH:
+            # Too much to override: the job gets a definition of its own, which holds it all.
+            base, command, inside, environment = command or base, (), environment, {}
+        secrets = tuple(sorted(job.secrets.items()))
+        key = (job.image, job.platform, job.storage_size, job.architecture, job.job_role, secrets, base)
+        number = None if inside else self.definition_numbers.get(key)
+        if number is None:
+            number = len(self.definitions)
+            stem = names.slug(label or job.image.rsplit("/", 1)[-1], 60)
+            self.definition_names[stem.lower()] += 1
+            count = self.definition_names[stem.lower()]
+            definition = PlannedDefinition(
+                name=stem if count == 1 else f"{stem}_{count}",
+                image=job.image,
+                platform=job.platform,
+                command=base,
+                environment=dict(inside),
+                vcpus=job.vcpus,
+                memory=job.memory,
+                storage_size=job.storage_size,
+                architecture=job.architecture,
+                job_role=job.job_role,
+                secrets=dict(secrets),
+            )
+            length = _bytes([base, [{"name": n, "value": v} for n, v in inside.items()], secrets]) + 1024
+            if length > rules.MAX_DEFINITION_BYTES:
+                what = f"its command, mounts, array entries and environment make {length:,} bytes; AWS Batch takes {rules.MAX_DEFINITION_BYTES:,}"
+                remedy = (
+                    "Put a long script into the image or on S3, and write an array of many entries as a dict of lists"
+                )
+                self.problems.append(Problem(spec.path("jobs", name), what, remedy))
+            if not inside:
+                self.definition_numbers[key] = number
+            self.definitions.append(definition)
+        return number, command, dict(environment)
+
+    def _notes(self) -> Iterator[str]:
+        unmoved = [name for name, job in self.workflow.jobs.items() if job.mounts and not job.preloader]
+        if unmoved:
+            yield f"{_some(unmoved)}: preloader is off, so the command itself has to copy the mounts"
+        if self.joins:
+            yield (
+                f"{self.joins} join{'s' if self.joins > 1 else ''}: AWS Batch lets a job wait for at most "
+                f"{rules.MAX_DEPENDENCIES} others, so no-op jobs stand in between"
+            )
+
+
+def overrides_length(command: Sequence[str], environment: Mapping[str, str], job: EZBatchJob) -> int:
+    """Return how long SubmitJob's container overrides are, serialized, in characters."""
+    # Escaping makes a character six at most; most jobs are known to be small without being serialized.
+    rough = sum(map(len, command)) + sum(len(n) + len(v) for n, v in environment.items())
+    count = len(command) + len(environment)
+    if rough * 6 + count * 24 + 200 <= rules.MAX_OVERRIDES_LENGTH:
+        return rough
+    resources = [("VCPU", f"{job.vcpus:g}"), ("MEMORY", str(job.memory)), ("GPU", str(job.gpus or ""))]
+    return len(
+        json.dumps(
+            {
+                "command": list(command),
+                "environment": [{"name": n, "value": v} for n, v in environment.items()],
+                "resourceRequirements": [{"type": kind, "value": value} for kind, value in resources],
+            }
+        )
+    )
+
+
+def _bytes(value: object) -> int:
+    return len(json.dumps(value).encode())
+
+
+def _children(
+    job: EZBatchJob, only: Sequence[int] | None
+) -> tuple[int | None, tuple[int, ...] | None, list[list[dict[str, str]]]]:
+    """Return the AWS array size, the indices chosen, and the axes from which a child takes its variables."""
+    size = job.array_size
+    if size is None:
+        return None, None, []
+    axes = entry_axes(job)
+    if only is None and size > 1:
+        return size, None, axes
+    # AWS has no array of one and no array with gaps: each child is told by a variable which one it stands for.
+    indices = tuple(range(size)) if only is None else tuple(only)
+    chosen = []
+    for index in indices:
+        own = {"AWS_BATCH_JOB_ARRAY_INDEX": str(index), "AWS_BATCH_JOB_ARRAY_SIZE": str(size)}
+        rest = index
+        for axis in reversed(axes):
+            rest, position = divmod(rest, len(axis))
+            own.update(axis[position])
+        chosen.append(own)
+    return (len(indices) if len(indices) > 1 else None), indices, [chosen]
+
+
+def entry_axes(job: EZBatchJob) -> list[list[dict[str, str]]]:
+    """Return an array's variables as axes: one for a list of entries, one for each name of a grid (the last fastest)."""
+    if isinstance(job.array, list):
+        return [[{name: str(value) for name, value in entry.items()} for entry in job.array]]
+    if isinstance(job.array, dict):
+        return [[{name: str(value)} for value in values] for name, values in job.array.items()]
+    return []
+
+
+# The dry run
+
+_ROWS = 60
+
+
+def size_text(vcpus: float, memory: int, gpus: int | None = None) -> str:
+    """Return a job's size as people write it, such as ``4 vCPU, 16 GiB``."""
+    gib = memory / 1024
+    text = f"{vcpus:g} vCPU, " + (f"{gib:g} GiB" if gib * 4 == int(gib * 4) else f"{memory} MiB")
+    return text + (f", {gpus} GPU" if gpus else "")
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as people write it, such as ``2 h 05 m`` or ``0.8 s``."""
+    if seconds < 10:  # noqa: PLR2004 - below it a tenth can be seen
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return ``1 job`` or ``2 jobs``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _lines(made: Plan) -> Iterator[str]:
+    own = [job for job in made.jobs if not job.join]
+    joins = len(made.jobs) - len(own)
+    parts = [count_text(len(own), "job")]
+    arrays = [job for job in own if job.indices is not None or job.array_size]
+    if arrays:
+        children = sum(len(job.indices) if job.indices is not None else job.array_size or 0 for job in arrays)
+        parts.append(
+            f"{count_text(len(arrays), 'array')} of {count_text(children, 'child').replace('childs', 'children')} in all"
+        )
+    if joins:
+        parts.append(count_text(joins, "join"))
+    parts += [count_text(made.stages, "stage"), count_text(len(made.definitions), "job definition")]
+    queues = Counter(job.queue for job in made.jobs)
+    where = "this machine (queue local)" if made.local else "queue " + ", ".join(queues or [made.queue])
+    yield f"Plan of {made.workflow!r} on {where}"
+    yield "  " + ", ".join(parts)
+    yield ""
+    rows = [("stage", "job", "array", "size", "tries", "timeout", "after", "command")]
+    for job in _first(made.jobs):
+        rows.append(_cells(made, job))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for row in rows:
+        yield (
+            "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        )
+    if len(made.jobs) > _ROWS:
+        yield f"  ... and {len(made.jobs) - _ROWS:,} more jobs, like these: all are in plan.jobs"
+    for note in made.notes:
+        yield ""
+        yield f"  Note: {note}."
+
+
+def _first(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
+    """Return the jobs to show: all, or the first so many of each stage."""
+    everything = list(jobs)
+    if len(everything) <= _ROWS:
+        return sorted(everything, key=lambda job: job.stage)
+    stages: dict[int, list[PlannedJob]] = {}
+    for job in everything:
+        stages.setdefault(job.stage, []).append(job)
+    turns = itertools.zip_longest(*(stages[stage] for stage in sorted(stages)))
+    shown = list(itertools.islice((job for turn in turns for job in turn if job is not None), _ROWS))
+    return sorted(shown, key=lambda job: job.stage)
+
+
+def _cells(made: Plan, job: PlannedJob) -> tuple[str, ...]:
+    count = len(job.indices) if job.indices is not None else job.array_size
+    return (
+        str(job.stage),
+        _short(job.name, 40),
+        f"x{count:,}" if count else "-",
+        size_text(job.vcpus, job.memory, job.gpus),
+        str(job.attempts),
+        duration_text(job.timeout) if job.timeout else "-",
+        _some(job.parents, 2) if job.parents else "-",
+        job.summary,
+    )
+
+
+def _paths(job: EZBatchJob) -> tuple[str, ...]:
+    local = [(mount.destination, mount.recursive) for mount in job.mounts.reads]
+    local += [(mount.source, mount.recursive) for mount in job.mounts.writes]
+    return tuple(f"{path.rstrip('/')}/" if recursive else path for path, recursive in local)
+
+
+def _summary(job: EZBatchJob) -> str:
+    """Return a job's command on one line, with what is copied around it."""
+    text = job.command if isinstance(job.command, str) else " ".join(job.command)
+    reads, writes = len(job.mounts.read), len(job.mounts.write)
+    copied = [f"{count} {what}" for count, what in ((reads, "in"), (writes, "out")) if count and job.preloader]
+    return _short(text, 60) + (f"   [copies {', '.join(copied)}]" if copied else "")
+
+
+def _short(text: str, length: int) -> str:
+    text = " ".join(text[:1000].split())
+    return text if len(text) <= length else f"{text[: length * 2 // 3 - 1]}…{text[-(length // 3) :]}"
+
+
+def _some(items: Sequence[str], count: int = 3) -> str:
+    shown = ", ".join(_short(item, 24) for item in items[:count])
+    return shown if len(items) <= count else f"{shown} and {len(items) - count:,} more"

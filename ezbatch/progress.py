@@ -1,0 +1,79 @@
+"""A bar for those who wait. It goes to stderr, and only where a person looks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ezbatch.run import EZBatchRun
+
+__all__ = ["Progress", "glyph", "shown"]
+
+#: Called with the run after every look.
+Progress = Callable[["EZBatchRun"], None]
+
+#: One for each state, told apart without colour.
+GLYPHS = {
+    "SUBMITTED": "○",
+    "PENDING": "◔",
+    "RUNNABLE": "◑",
+    "STARTING": "◕",
+    "RUNNING": "▶",
+    "SUCCEEDED": "✔",
+    "FAILED": "✖",
+    "BLOCKED": "⊘",
+}
+
+
+def glyph(state: str) -> str:
+    """Return a state's sign."""
+    return GLYPHS.get(str(state), "·")
+
+
+@contextlib.contextmanager
+def shown(progress: Progress | bool | None) -> Iterator[Progress]:
+    """Yield what shows a run's progress; nothing is shown where nobody looks."""
+    if callable(progress):
+        yield progress
+    elif progress or (progress is None and _watched()):
+        with _bar() as show:
+            yield show
+    else:
+        yield lambda _run: None
+
+
+def _watched() -> bool:
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[states]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("waiting", total=None, states="")
+
+        def show(run: EZBatchRun) -> None:
+            jobs = run.jobs
+            done = sum(1 for report in jobs.values() if report.state.terminal)
+            states = "  ".join(
+                f"{glyph(state.value)} {count} {state.value.lower()}" for state, count in run.counts.items()
+            )
+            bar.update(task, description=run.id, total=len(jobs), completed=done, states=states)
+
+        yield show

@@ -1,0 +1,744 @@
+"""The run handle: submit a workflow, watch it, read its logs, cancel it, retry it, come back to it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ezbatch import ledger as ledgers
+from ezbatch import names, spec
+from ezbatch.backend import Backend, JobReport, JobState, LogEvent
+from ezbatch.errors import (
+    BackendError,
+    EZBatchError,
+    InvalidWorkflowError,
+    JobFailedError,
+    JobNotFoundError,
+    RunInterruptedError,
+    StateDirectoryError,
+    WaitTimeoutError,
+)
+from ezbatch.explain import Explanation, explain
+from ezbatch.ledger import Ledger, RunRecord
+from ezbatch.planning import LOCAL, Plan, PlannedJob, plan
+from ezbatch.settings import Settings
+from ezbatch.workflow import EZBatchWorkflow
+
+if TYPE_CHECKING:
+    from ezbatch.progress import Progress
+
+__all__ = ["EZBatchRun", "runs", "submit"]
+
+log = logging.getLogger(__name__)
+
+SUBMITTING, RUNNING, INTERRUPTED = "SUBMITTING", "RUNNING", "INTERRUPTED"
+SUCCEEDED, FAILED, CANCELLED = "SUCCEEDED", "FAILED", "CANCELLED"
+TERMINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
+
+#: Letters and digits of which none looks like another.
+_ID_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+_ID_LENGTH = 6
+
+
+def backend_for(queue: str, settings: Settings) -> Backend:
+    """Return the place where a queue's jobs run."""
+    if queue == LOCAL:
+        from ezbatch.local.backend import LocalBackend
+
+        return LocalBackend(settings)
+    message = f"queue {queue!r}: this version runs jobs on this machine only. Use queue='local'."
+    raise BackendError(message)
+
+
+def submit(
+    workflow: EZBatchWorkflow,
+    queue: str | None = None,
+    *,
+    settings: Settings | None = None,
+    only: Mapping[str, Sequence[int] | None] | None = None,
+    retry_of: str | None = None,
+) -> EZBatchRun:
+    """Submit a workflow, and return once every job is accepted.
+
+    Parameters
+    ----------
+    workflow : EZBatchWorkflow
+        It is not changed, and can be submitted again.
+    queue : str, optional
+        ``"local"`` for this machine, or the name or ARN of a queue. None is the queue of the settings, which is
+        ``"local"`` where nothing else is set. A job's own queue wins.
+    settings : Settings, optional
+        Instead of those that are set.
+    only : mapping of str to sequence of int or None, optional
+        Submit these jobs alone; see :func:`ezbatch.plan`.
+    retry_of : str, optional
+        The run that this one repeats.
+
+    Returns
+    -------
+    EZBatchRun
+        The run's handle.
+
+    Raises
+    ------
+    InvalidWorkflowError
+        With everything that is wrong; nothing was submitted.
+    StateDirectoryError
+        If the ledger cannot be written; nothing was submitted.
+    BackendError
+        If the jobs could not be handed over: says what was done.
+    """
+    settings = settings or Settings.load()
+    made = plan(workflow, queue or settings.queue, only=only)
+    backend = backend_for(made.queue, settings)
+    problems = backend.preflight(made)
+    if problems:
+        raise InvalidWorkflowError(workflow.name, problems)
+    ledger = Ledger(settings.state_directory)
+    texts = (json.dumps(workflow.to_dict()), made.to_json())
+    for record in _new_records(workflow.name, made.queue, retry_of):
+        # The lock is there before the intent is: whoever sees the intent sees that its submitter lives.
+        with ledger.submitting(record.id):
+            if not ledger.add(record, *texts):
+                continue
+            run = EZBatchRun(record, ledger, backend, plan=made)
+            run._hand_over()  # noqa: SLF001 - this function is the handle's constructor
+            return run
+    raise AssertionError  # the records never end
+
+
+def _new_records(name: str, queue: str, retry_of: str | None) -> Iterator[RunRecord]:
+    stem = names.slug(name, 40)
+    while True:
+        run_id = f"{stem}-{''.join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))}"
+        yield RunRecord(run_id, name, queue, SUBMITTING, ledgers.now(), None, None, retry_of)
+
+
+def runs(*, settings: Settings | None = None, limit: int = -1) -> list[EZBatchRun]:
+    """Return the runs that the ledger knows, newest first, each as it was last seen."""
+    settings = settings or Settings.load()
+    ledger = Ledger(settings.state_directory)
+    return [EZBatchRun(record, ledger, settings=settings) for record in ledger.runs(limit)]
+
+
+class EZBatchRun:
+    """One submission of a workflow. Made by ``workflow.submit()``, :meth:`attach` and :func:`ezbatch.runs`.
+
+    Properties tell what was last seen and never call out; :meth:`refresh` looks.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        ledger: Ledger,
+        backend: Backend | None = None,
+        *,
+        plan: Plan | None = None,
+        settings: Settings | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._record = record
+        self._ledger = ledger
+        self._settings = settings
+        self._given_backend = backend
+        self._given_plan = plan
+        self._sleep = sleep
+        self._clock = clock
+        self._interruption = ""
+        self._known: dict[str, tuple[str, JobReport | None]] | None = None
+
+    @classmethod
+    def attach(cls, run_id: str, queue: str | None = None, *, settings: Settings | None = None) -> EZBatchRun:
+        """Return the handle of a run that was submitted before, by this process or another.
+
+        Parameters
+        ----------
+        run_id : str
+            The run's id, a unique prefix of it, or ``@last``.
+        queue : str, optional
+            The queue it was submitted to; only where the ledger does not know the run.
+
+        Raises
+        ------
+        RunNotFoundError
+            If no run, or more than one, is meant.
+        """
+        settings = settings or Settings.load()
+        ledger = Ledger(settings.state_directory)
+        run = cls(ledger.find(run_id), ledger, settings=settings)
+        if queue is not None and queue != run.queue:
+            log.warning("run %s was submitted to queue %s; %s is not looked at", run.id, run.queue, queue)
+        return run.refresh()
+
+    # What is known
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._record.id
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self._record.name
+
+    @property
+    def queue(self) -> str:
+        """The queue it was submitted to."""
+        return self._record.queue
+
+    @property
+    def state(self) -> str:
+        """SUBMITTING, RUNNING, INTERRUPTED (see :attr:`interruption`), SUCCEEDED, FAILED or CANCELLED."""
+        return INTERRUPTED if self._interruption else self._record.state
+
+    @property
+    def interruption(self) -> str:
+        """Why the run stands still, or nothing. ``resume()`` makes it go on, ``cancel()`` ends it."""
+        return self._interruption
+
+    @property
+    def retry_of(self) -> str | None:
+        """The run that this one repeats."""
+        return self._record.retry_of
+
+    @property
+    def created(self) -> datetime:
+        """When it was submitted, in UTC."""
+        created = ledgers.as_time(self._record.created)
+        assert created is not None  # noqa: S101 - the record has one
+        return created
+
+    @property
+    def finished(self) -> datetime | None:
+        """When its end was first seen, in UTC."""
+        return ledgers.as_time(self._record.finished)
+
+    @property
+    def workflow(self) -> EZBatchWorkflow:
+        """The workflow, as it was submitted."""
+        return EZBatchWorkflow.from_dict(json.loads(self._ledger.workflow(self.id)))
+
+    @property
+    def plan(self) -> Plan:
+        """The plan by which it was submitted."""
+        if self._given_plan is None:
+            self._given_plan = Plan.from_json(self._ledger.plan(self.id))
+        return self._given_plan
+
+    @property
+    def jobs(self) -> dict[str, JobReport]:
+        """A report for each job of the workflow that is part of this run, as it was last seen; joins are left out."""
+        return {name: report for name, report in self._reports().items() if not self._planned[name].join}
+
+    @property
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state, those in none left out."""
+        counts: dict[JobState, int] = {}
+        for report in self.jobs.values():
+            counts[report.state] = counts.get(report.state, 0) + 1
+        return {state: counts[state] for state in JobState if state in counts}
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of where its jobs run."""
+        return [*self.plan.notes, *self._backend.notes(self.plan)]
+
+    @property
+    def parents(self) -> dict[str, tuple[str, ...]]:
+        """What each job of the run depends on, joins seen through."""
+        found: dict[str, tuple[str, ...]] = {}
+        for job in self.plan.jobs:
+            parents = [found[p] if self._planned[p].join else (p,) for p in job.parents]
+            found[job.name] = tuple(dict.fromkeys(itertools.chain.from_iterable(parents)))
+        return {name: parents for name, parents in found.items() if not self._planned[name].join}
+
+    @property
+    def _planned(self) -> dict[str, PlannedJob]:
+        if not hasattr(self, "_planned_jobs"):
+            self._planned_jobs = {job.name: job for job in self.plan.jobs}
+        return self._planned_jobs
+
+    @property
+    def _backend(self) -> Backend:
+        if self._given_backend is None:
+            self._given_backend = backend_for(self.queue, self._settings or Settings.load())
+        return self._given_backend
+
+    def _jobs_known(self) -> dict[str, tuple[str, JobReport | None]]:
+        if self._known is None:
+            self._known = self._ledger.jobs(self.id)
+        return self._known
+
+    def _reports(self) -> dict[str, JobReport]:
+        known = self._jobs_known()
+        reports = {}
+        for job in self.plan.jobs:
+            job_id, report = known.get(job.name, ("", None))
+            reports[job.name] = report or JobReport(job.name, job_id, JobState.SUBMITTED)
+        return reports
+
+    def __repr__(self) -> str:
+        return f"<EZBatchRun {self.id} {self.state} on {self.queue}>"
+
+    # Submitting
+
+    def _hand_over(self) -> None:
+        """Submit what is not submitted yet; on failure the ledger tells what became of it."""
+        accepted = {name: job_id for name, (job_id, _report) in self._ledger.jobs(self.id).items()}
+
+        def record(ids: Mapping[str, str]) -> None:
+            self._ledger.accepted(self.id, ids)
+            accepted.update(ids)
+
+        try:
+            self._backend.submit(self.id, self.plan, dict(accepted), record)
+        except BaseException as error:
+            self._known = None
+            if not accepted:
+                # Nothing was handed over, so the run is over before it began.
+                with contextlib.suppress(StateDirectoryError):
+                    self._save(state=CANCELLED, finished=ledgers.now(), cancelled=f"it could not be submitted: {error}")
+            raise
+        self._known = {name: (job_id, None) for name, job_id in accepted.items()}
+        self._save(state=RUNNING)
+
+    def _save(self, **changes: Any) -> None:  # noqa: ANN401 - columns of different types
+        self._record = self._record._replace(**changes)
+        self._ledger.update(self.id, **changes)
+
+    # Watching
+
+    def refresh(self) -> EZBatchRun:
+        """Look once at what has become of the jobs.
+
+        Returns
+        -------
+        EZBatchRun
+            This run.
+        """
+        self._look()
+        return self
+
+    def _look(self) -> bool:
+        """Refresh, and return whether anything has changed."""
+        if self._record.state in TERMINAL:
+            return False
+        before = self.state
+        if self._record.state == SUBMITTING:
+            self._record = self._ledger.find(self.id)
+            self._known = None
+            if self._record.state == SUBMITTING:
+                living = self._ledger.is_submitting(self.id)
+                self._interruption = "" if living else "its submission broke off"
+                return self.state != before
+        known = self._jobs_known()
+        reports = self._backend.describe(self.id, {name: job_id for name, (job_id, _report) in known.items()})
+        changed = [report for name, report in reports.items() if known.get(name, ("", None))[1] is not report]
+        changed = [report for report in changed if report != known[report.name][1]]
+        for report in changed:
+            known[report.name] = (report.job_id, report)
+        if changed:
+            try:
+                self._ledger.seen(self.id, changed)
+            except StateDirectoryError as error:
+                # What was seen is still true; it will be seen again.
+                log.warning("%s", error)
+        self._conclude(known)
+        return bool(changed) or self.state != before
+
+    def _conclude(self, known: Mapping[str, tuple[str, JobReport | None]]) -> None:
+        """Set the run's state from its jobs'; the one who sees the end gives back what the run took."""
+        states = [report.state if report else JobState.SUBMITTED for _job_id, report in known.values()]
+        if not all(state.terminal for state in states) or len(states) < len(self.plan.jobs):
+            self._interruption = self._backend.interruption(self.id)
+            if self._interruption:
+                # It may have ended between the two looks, and its engine with it.
+                reports = self._backend.describe(self.id, {name: job_id for name, (job_id, _r) in known.items()})
+                if all(report.state.terminal for report in reports.values()) and len(reports) == len(self.plan.jobs):
+                    self._interruption = ""
+            return
+        self._interruption = ""
+        cancelled = self._ledger.find(self.id).cancelled
+        if all(state is JobState.SUCCEEDED for state in states):
+            state = SUCCEEDED
+        else:
+            state = CANCELLED if cancelled is not None else FAILED
+        self._backend.finish(self.id, self.plan)
+        self._record = self._record._replace(cancelled=cancelled)
+        stops = [report.stopped for _id, report in known.values() if report and report.stopped]
+        finished = max(stops).timestamp() if stops else ledgers.now()
+        try:
+            self._save(state=state, finished=finished)
+        except StateDirectoryError as error:
+            self._record = self._record._replace(state=state, finished=finished)
+            log.warning("%s", error)
+
+    def wait(self, timeout: float | None = None, *, progress: Progress | bool | None = None) -> EZBatchRun:
+        """Wait until the run has ended. Failed jobs do not raise here: see :meth:`raise_for_status`.
+
+        An interrupt (Ctrl-C, the notebook's stop button) ends the waiting, never the run.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+        progress : bool or Progress, optional
+            Whether to show a bar. None shows one in a terminal and in a notebook.
+
+        Returns
+        -------
+        EZBatchRun
+            This run.
+
+        Raises
+        ------
+        WaitTimeoutError
+            If it has not ended in time; it goes on.
+        RunInterruptedError
+            If it stands still, and waiting would never end.
+        """
+        from ezbatch.progress import shown
+
+        deadline = None if timeout is None else self._clock() + timeout
+        pause, longest = self._backend.poll
+        with shown(progress) as show:
+            while True:
+                changed = self._look()
+                show(self)
+                if self.state in TERMINAL:
+                    return self
+                if self.state == INTERRUPTED:
+                    message = (
+                        f"run {self.id} stands still: {self.interruption}. "
+                        f"Finish it by run.resume() or `ezbatch resume {self.id}`, or end it by cancel."
+                    )
+                    raise RunInterruptedError(message)
+                left = None if deadline is None else deadline - self._clock()
+                if left is not None and left <= 0:
+                    message = f"run {self.id} has not ended within {timeout:g} s; it goes on. Wait again, or cancel it."
+                    raise WaitTimeoutError(message)
+                pause = self._backend.poll[0] if changed else min(pause * 1.5, longest)
+                self._sleep(pause if left is None else min(pause, left))
+
+    def raise_for_status(self) -> EZBatchRun:
+        """Raise if the run has failed, was cancelled or stands still, as it was last seen.
+
+        Returns
+        -------
+        EZBatchRun
+            This run.
+
+        Raises
+        ------
+        JobFailedError
+            Which job failed, why, its exit code, the last lines of its log and what to do.
+        RunInterruptedError
+            If the run stands still.
+        """
+        if self.state == INTERRUPTED:
+            message = f"run {self.id} stands still: {self.interruption}. Finish it by run.resume(), or end it by run.cancel()."
+            raise RunInterruptedError(message)
+        if self.state not in (FAILED, CANCELLED):
+            return self
+        failed = [report for report in self.jobs.values() if report.state is JobState.FAILED]
+        if self.state == CANCELLED:
+            message = f"run {self.id} was cancelled: {self._record.cancelled}. Run what was not done: run.retry()"
+            raise JobFailedError(message, run_id=self.id, job=failed[0].name if failed else "")
+        first = failed[0]
+        more = f" and {len(failed) - 1} more failed" if len(failed) > 1 else " failed"
+        blocked = sum(1 for report in self.jobs.values() if report.state is JobState.BLOCKED)
+        lines = [
+            f"job {first.name!r}{more}" + (f", {blocked} could not start" if blocked else "") + f" (run {self.id})"
+        ]
+        lines.append(f"  {self.explain(first.name)}")
+        tail = self._tail(first)
+        if tail:
+            lines.append("  The end of its log:")
+            lines += [f"    {line}" for line in tail]
+        lines.append(f"  The whole log: ezbatch logs {self.id} {_quoted(first.name)}   Again: ezbatch retry {self.id}")
+        raise JobFailedError("\n".join(lines), run_id=self.id, job=first.name)
+
+    def _tail(self, report: JobReport, count: int = 8) -> list[str]:
+        name = report.name
+        if report.children is not None:
+            failed = self._backend.failed_children(self.id, report.job_id)
+            if not failed:
+                return []
+            name = f"{name}:{self._own_index(name, failed[0])}"
+        try:
+            return [event.message[:400] for event in self.logs(name, tail=count)]
+        except EZBatchError as error:
+            return [f"(the log cannot be read: {error})"]
+
+    def explain(self, job: str | None = None) -> Explanation:
+        """Say why a job, or the run, is where it is, as it was last seen.
+
+        Parameters
+        ----------
+        job : str, optional
+            A job, or an array's child such as ``align:3``. None takes the one that needs attention most.
+
+        Returns
+        -------
+        Explanation
+            Cause, evidence and remedy.
+
+        Raises
+        ------
+        JobNotFoundError
+            If the run has no such job.
+        """
+        reports = self.jobs
+        if job is None:
+            if self.interruption:
+                return Explanation(
+                    "The run stands still", self.interruption, "Finish it by resume, or end it by cancel"
+                )
+            urgent = (JobState.FAILED, JobState.RUNNABLE, JobState.STARTING, JobState.RUNNING, JobState.PENDING)
+            found = next((r for state in urgent for r in reports.values() if r.state is state), None)
+            if found is None:
+                return Explanation("Every job succeeded" if self.state == SUCCEEDED else "It was accepted")
+            inner = explain(found, reports, self.parents)
+            return dataclasses.replace(inner, cause=f"{found.name}: {inner.cause}")
+        return explain(self.report(job), reports, self.parents)
+
+    # Jobs
+
+    def report(self, job: str) -> JobReport:
+        """Return the report of a job or, looked up now, of an array's child such as ``align:3``.
+
+        Raises
+        ------
+        JobNotFoundError
+            If the run has no such job or child.
+        """
+        reports = self.jobs
+        if job in reports:
+            return reports[job]
+        array, colon, index = job.rpartition(":")
+        if colon and array in reports and index.isdigit():
+            planned = self._planned[array]
+            position = self._position(planned, int(index))
+            if planned.array_size is None:
+                return dataclasses.replace(reports[array], name=job)
+            return self._backend.child(self.id, reports[array].job_id, job, position)
+        message = f"run {self.id} has no job {job!r}{spec.nearest(job, reports)}"
+        raise JobNotFoundError(message)
+
+    def _position(self, planned: PlannedJob, index: int) -> int:
+        """Return where a child stands among those of this run: a retry runs some only."""
+        if planned.indices is not None:
+            if index in planned.indices:
+                return planned.indices.index(index)
+            message = f"child {index} of {planned.name!r} is not part of run {self.id}: it had succeeded before"
+            raise JobNotFoundError(message)
+        if planned.array_size is None:
+            message = f"job {planned.name!r} is no array"
+            raise JobNotFoundError(message)
+        if index >= planned.array_size:
+            message = f"array {planned.name!r} has no child {index}: they are 0 to {planned.array_size - 1}"
+            raise JobNotFoundError(message)
+        return index
+
+    def _own_index(self, name: str, position: int) -> int:
+        indices = self._planned[name].indices
+        return position if indices is None else indices[position]
+
+    def logs(self, job: str | None = None, *, follow: bool = False, tail: int | None = None) -> Iterator[LogEvent]:
+        """Yield the lines that jobs have written, every attempt, oldest first.
+
+        Parameters
+        ----------
+        job : str, optional
+            A job, or an array's child such as ``align:3``; an array means all its children. None means every job.
+        follow : bool
+            Whether to wait for more until the jobs have ended, with the jobs' lines as they come.
+        tail : int, optional
+            Only the last so many lines of each job, as far as they are there now.
+
+        Raises
+        ------
+        JobNotFoundError
+            If the run has no such job or child; raised at once, not with the first line.
+        """
+        wanted = list(self.jobs) if job is None else [job]
+        sources: list[str] = []
+        for name in wanted:
+            report = self.report(name)
+            planned = self._planned.get(name)
+            if report.children is not None and planned is not None and planned.array_size is not None:
+                sources += [f"{name}:{self._own_index(name, i)}" for i in range(planned.array_size)]
+            else:
+                sources.append(name)
+        return self._lines(sources, follow=follow, tail=tail)
+
+    def _lines(self, sources: Sequence[str], *, follow: bool, tail: int | None) -> Iterator[LogEvent]:
+        readers = [(_Reader(self, name), deque[LogEvent](maxlen=tail)) for name in sources]
+        for reader, kept in readers:
+            # What is there already, one job after the other.
+            events: Iterable[LogEvent] = reader.new()
+            if tail is not None:
+                kept.extend(events)
+                events = kept
+            yield from events
+        pause = self._backend.poll[0]
+        while follow and readers:
+            self._look()
+            came = False
+            ended = self.state in TERMINAL or bool(self.interruption)
+            for reader, kept in list(readers):
+                over = reader.over
+                for event in reader.new():
+                    came = True
+                    yield event
+                if over or ended:
+                    readers.remove((reader, kept))
+            pause = self._backend.poll[0] if came else min(pause * 1.5, self._backend.poll[1])
+            if readers:
+                self._sleep(pause)
+
+    # Acting
+
+    def cancel(self, jobs: Iterable[str] | str | None = None, reason: str = "cancelled by the user") -> EZBatchRun:
+        """End jobs, those that run included; what has ended already stays as it is. Wait to see the end.
+
+        Parameters
+        ----------
+        jobs : iterable of str, or str, optional
+            Jobs, or array children such as ``align:3``. None ends the whole run.
+        reason : str
+            Why, at most 1,024 characters.
+
+        Returns
+        -------
+        EZBatchRun
+            This run.
+
+        Raises
+        ------
+        JobNotFoundError
+            If the run has no such job.
+        """
+        if self._look() and self.state in TERMINAL:
+            return self
+        if self.state in TERMINAL:
+            return self
+        if jobs is None:
+            if self._record.state == SUBMITTING and self.interruption:
+                self._undo(reason)
+                return self
+            self._save(cancelled=reason)
+            ids = [job_id for job_id, _report in self._jobs_known().values()]
+        else:
+            wanted = [jobs] if isinstance(jobs, str) else list(jobs)
+            ids = [self.report(name).job_id for name in wanted]
+        self._backend.cancel(self.id, ids, reason[:1024])
+        return self
+
+    def _undo(self, reason: str) -> None:
+        """End a run whose submission broke off."""
+        with self._ledger.submitting(self.id):
+            ids = [job_id for job_id, _report in self._jobs_known().values()]
+            if ids:
+                self._save(cancelled=reason, state=RUNNING)
+                self._backend.cancel(self.id, ids, reason)
+            else:
+                self._save(cancelled=reason, state=CANCELLED, finished=ledgers.now())
+        self._interruption = ""
+
+    def retry(self) -> EZBatchRun:
+        """Submit again what did not succeed: failed and blocked jobs, and of arrays the failed children.
+
+        Returns
+        -------
+        EZBatchRun
+            The new run.
+
+        Raises
+        ------
+        BackendError
+            If the run has not ended, or nothing of it failed.
+        """
+        self._look()
+        if self.state not in TERMINAL:
+            message = f"run {self.id} has not ended ({self.state}). Wait for it or cancel it, then retry."
+            raise BackendError(message)
+        only: dict[str, Sequence[int] | None] = {}
+        for name, report in self.jobs.items():
+            if report.state is JobState.SUCCEEDED:
+                continue
+            planned = self._planned[name]
+            if planned.array_size is None or report.state is JobState.BLOCKED or not report.job_id:
+                only[name] = planned.indices
+            else:
+                failed = self._backend.failed_children(self.id, report.job_id)
+                only[name] = [self._own_index(name, position) for position in failed]
+        if not only:
+            message = f"every job of run {self.id} succeeded: there is nothing to retry. To run it all again, submit the workflow."
+            raise BackendError(message)
+        return submit(self.workflow, self.queue, settings=self._settings, only=only, retry_of=self.id)
+
+    def resume(self) -> EZBatchRun:
+        """Make a run that stands still go on. Nothing that succeeded, or was accepted, is done again.
+
+        Returns
+        -------
+        EZBatchRun
+            This run.
+        """
+        self._look()
+        if self.state in TERMINAL:
+            return self
+        if self._record.state == SUBMITTING:
+            with self._ledger.submitting(self.id):
+                self._hand_over()
+        self._backend.resume(self.id)
+        self._interruption = ""
+        return self
+
+
+class _Reader:
+    """Reads one job's log, attempt after attempt, as far as it has got."""
+
+    def __init__(self, run: EZBatchRun, name: str) -> None:
+        self.run = run
+        self.name = name
+        self.done = 0  # attempts read to their end
+        self.cursor: object = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the job had ended when it was last looked at: what is read after that is all there is."""
+        return self.run.report(self.name).state.terminal
+
+    def new(self) -> Iterator[LogEvent]:
+        """Yield what has come since the last time."""
+        report = self.run.report(self.name)
+        for attempt in report.attempts:
+            if attempt.number <= self.done:
+                continue
+            while True:
+                events, self.cursor = self.run._backend.log(self.run.id, report, attempt.number, self.cursor)  # noqa: SLF001
+                yield from events
+                if not events:
+                    break
+            if attempt.stopped is None and not report.state.terminal:
+                return
+            self.done, self.cursor = attempt.number, None
+
+
+def _quoted(name: str) -> str:
+    import shlex
+
+    return shlex.quote(name)

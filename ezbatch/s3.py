@@ -1,0 +1,146 @@
+"""S3 mounts: what is copied from S3 before a job's command runs, and to S3 after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+from dataclasses_json import DataClassJsonMixin
+
+from ezbatch import spec
+
+__all__ = ["S3Mount", "S3Mounts"]
+
+
+@dataclass
+class S3Mount(DataClassJsonMixin):
+    """One thing to copy between S3 and the container.
+
+    Parameters
+    ----------
+    source : str
+        What is copied: an ``s3://bucket/key`` for a read, a path in the container for a write. A relative path
+        begins in the command's working directory.
+    destination : str
+        Where it goes: a path in the container for a read, an ``s3://bucket/key`` for a write.
+    recursive : bool, optional
+        Whether the source is a prefix (or directory) copied with everything below it. None decides by what is
+        there: a source that ends with ``/`` or is no single object is copied with everything below it.
+    sse : str, optional
+        Server-side encryption of what is written: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``.
+    sse_kms_key_id : str, optional
+        The KMS key for ``aws:kms`` and ``aws:kms:dsse``.
+    options : str
+        Options in the words of ``aws s3 cp``, kept as they are given.
+
+    Raises
+    ------
+    SpecTypeError
+        If a value has the wrong type. Nothing is looked up: whether the source exists is not asked here.
+    """
+
+    source: str
+    destination: str
+    recursive: bool | None = None
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    options: str = "--quiet"
+
+    def __post_init__(self) -> None:
+        self.source = spec.text(self.source, "source")
+        self.destination = spec.text(self.destination, "destination")
+        self.recursive = spec.optional(spec.flag, self.recursive, "recursive")
+        self.sse = spec.optional(spec.text, self.sse, "sse")
+        self.sse_kms_key_id = spec.optional(spec.text, self.sse_kms_key_id, "sse_kms_key_id")
+        self.options = spec.text(self.options, "options")
+
+    @classmethod
+    def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> S3Mount:  # noqa: ANN401, ARG003 - the mixin's signature
+        """Build a mount from a dict.
+
+        Raises
+        ------
+        SpecTypeError
+            If a field is unknown, missing or of the wrong type.
+        """
+        given = spec.table(kvs, "mount")
+        spec.known_fields(given, MOUNT_FIELDS, ("source", "destination"), "")
+        return cls(**cast("dict[str, Any]", dict(given)))
+
+
+MOUNT_FIELDS = tuple(item.name for item in fields(S3Mount))
+
+
+def _mounts(value: object, where: str) -> list[S3Mount]:
+    mounts = []
+    for index, item in enumerate(spec.row(value, where, "a list of S3Mount or dict")):
+        if isinstance(item, S3Mount):
+            mounts.append(item)
+        elif isinstance(item, Mapping):
+            try:
+                mounts.append(S3Mount.from_dict(item))
+            except spec.SpecTypeError as error:
+                message = f"{spec.path(where, index)}: {error}"
+                raise spec.SpecTypeError(message) from None
+        else:
+            raise spec.wrong(spec.path(where, index), "an S3Mount or a dict", item)
+    return mounts
+
+
+@dataclass
+class S3Mounts(DataClassJsonMixin):
+    """What a job reads from S3 and writes to S3.
+
+    Parameters
+    ----------
+    read : sequence of S3Mount or dict
+        Copied from S3 before the command runs.
+    write : sequence of S3Mount or dict
+        Copied to S3 after the command has run.
+
+    Raises
+    ------
+    SpecTypeError
+        If an entry is neither a mount nor a dict that describes one.
+    """
+
+    read: Sequence[S3Mount | dict[str, Any]] = field(default_factory=list)
+    write: Sequence[S3Mount | dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.read = _mounts(self.read, "read")
+        self.write = _mounts(self.write, "write")
+
+    @classmethod
+    def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> S3Mounts:  # noqa: ANN401, ARG003 - the mixin's signature
+        """Build mounts from a dict with ``read`` and ``write``.
+
+        Raises
+        ------
+        SpecTypeError
+            If a field is unknown or of the wrong type.
+        """
+        given = spec.table(kvs, "mounts")
+        spec.known_fields(given, ("read", "write"), (), "")
+        return cls(**cast("dict[str, Any]", dict(given)))
+
+    def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the mixin's signature
+        """Return the mounts as JSON's types."""
+        return {
+            "read": [{name: getattr(mount, name) for name in MOUNT_FIELDS} for mount in self.reads],
+            "write": [{name: getattr(mount, name) for name in MOUNT_FIELDS} for mount in self.writes],
+        }
+
+    @property
+    def reads(self) -> list[S3Mount]:
+        """The reads, every entry an :class:`S3Mount`."""
+        return cast("list[S3Mount]", list(self.read))
+
+    @property
+    def writes(self) -> list[S3Mount]:
+        """The writes, every entry an :class:`S3Mount`."""
+        return cast("list[S3Mount]", list(self.write))
+
+    def __bool__(self) -> bool:
+        return bool(self.read or self.write)

@@ -1,0 +1,1 @@
+"""AWS Batch in the notebook."""
