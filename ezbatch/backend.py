@@ -1,4 +1,4 @@
-"""What a place that runs jobs can do, and the words it reports in. The contract suite in ``tests/contract`` is its definition."""
+"""What a place that runs jobs can do, and the words it reports in; ``tests/contract`` is its definition."""
 
 from __future__ import annotations
 

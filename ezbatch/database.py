@@ -62,7 +62,8 @@ def translated(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, StateDirectoryError):
             raise
-        message = f"{path.parent} cannot be used: {error.strerror}. Make it writable, or set EZBATCH_STATE_DIR to a directory that is."
+        remedy = "Make it writable, or set EZBATCH_STATE_DIR to a directory that is"
+        message = f"{path.parent} cannot be used: {error.strerror}. {remedy}."
         raise StateDirectoryError(message) from error
     except MemoryError as error:  # SQLite's word for a full shared-memory file
         message = f"{path} cannot be used: out of memory or disk space. Free some space."

@@ -131,7 +131,7 @@ class Ledger:
 
     def runs(self, limit: int = -1) -> list[RunRecord]:
         """Return the runs, newest first."""
-        query = f"SELECT {_RECORD} FROM runs ORDER BY created DESC, rowid DESC LIMIT ?"  # noqa: S608
+        query = f"SELECT {_RECORD} FROM runs ORDER BY created DESC, rowid DESC LIMIT ?"
         return [RunRecord(*row) for row in self._rows(query, limit)]  # type: ignore[arg-type] # SQLite's columns
 
     def find(self, text: str) -> RunRecord:
@@ -149,7 +149,7 @@ class Ledger:
                 raise RunNotFoundError(message)
             return found[0]
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        query = f"SELECT {_RECORD} FROM runs WHERE id LIKE ? ESCAPE '\\' ORDER BY created DESC"  # noqa: S608
+        query = f"SELECT {_RECORD} FROM runs WHERE id LIKE ? ESCAPE '\\' ORDER BY created DESC"
         found = [RunRecord(*row) for row in self._rows(query, f"{escaped}%")]  # type: ignore[arg-type] # SQLite's columns
         exact = [record for record in found if record.id == text]
         if exact or len(found) == 1:

@@ -298,7 +298,7 @@ class _Planner:
             self.problems.append(Problem("queue", f"{self.queue!r} is neither a queue's name nor its ARN", remedy))
         for name, job in self.workflow.jobs.items():
             if job.queue is not None and (job.queue == LOCAL) != (self.queue == LOCAL):
-                what = f"is {job.queue!r}, but the workflow goes to {self.queue!r}: jobs of one run cannot be partly on this machine"
+                what = f"is {job.queue!r}, but the workflow goes to {self.queue!r}: a run is on this machine or on AWS"
                 self.problems.append(
                     Problem(spec.path("jobs", name, "queue"), what, "Use this machine for all jobs or for none")
                 )
@@ -442,7 +442,10 @@ class _Planner:
             )
             length = _bytes([base, [{"name": n, "value": v} for n, v in inside.items()], secrets]) + 1024
             if length > rules.MAX_DEFINITION_BYTES:
-                what = f"its command, mounts, array entries and environment make {length:,} bytes; AWS Batch takes {rules.MAX_DEFINITION_BYTES:,}"
+                what = (
+                    f"its command, mounts, array entries and environment make {length:,} bytes; "
+                    f"AWS Batch takes {rules.MAX_DEFINITION_BYTES:,}"
+                )
                 remedy = (
                     "Put a long script into the image or on S3, and write an array of many entries as a dict of lists"
                 )
@@ -510,7 +513,7 @@ def _children(
 
 
 def entry_axes(job: EZBatchJob) -> list[list[dict[str, str]]]:
-    """Return an array's variables as axes: one for a list of entries, one for each name of a grid (the last fastest)."""
+    """Return an array's variables as axes: one for a list of entries, one for each name of a grid."""
     if isinstance(job.array, list):
         return [[{name: str(value) for name, value in entry.items()} for entry in job.array]]
     if isinstance(job.array, dict):
@@ -553,9 +556,7 @@ def _lines(made: Plan) -> Iterator[str]:
     arrays = [job for job in own if job.indices is not None or job.array_size]
     if arrays:
         children = sum(len(job.indices) if job.indices is not None else job.array_size or 0 for job in arrays)
-        parts.append(
-            f"{count_text(len(arrays), 'array')} of {count_text(children, 'child').replace('childs', 'children')} in all"
-        )
+        parts.append(f"{count_text(len(arrays), 'array')} of {children:,} children in all")
     if joins:
         parts.append(count_text(joins, "join"))
     parts += [count_text(made.stages, "stage"), count_text(len(made.definitions), "job definition")]
@@ -564,9 +565,8 @@ def _lines(made: Plan) -> Iterator[str]:
     yield f"Plan of {made.workflow!r} on {where}"
     yield "  " + ", ".join(parts)
     yield ""
-    rows = [("stage", "job", "array", "size", "tries", "timeout", "after", "command")]
-    for job in _first(made.jobs):
-        rows.append(_cells(made, job))
+    rows: list[tuple[str, ...]] = [("stage", "job", "array", "size", "tries", "timeout", "after", "command")]
+    rows += [_cells(job) for job in _first(made.jobs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
         yield (
@@ -592,7 +592,7 @@ def _first(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
     return sorted(shown, key=lambda job: job.stage)
 
 
-def _cells(made: Plan, job: PlannedJob) -> tuple[str, ...]:
+def _cells(job: PlannedJob) -> tuple[str, ...]:
     count = len(job.indices) if job.indices is not None else job.array_size
     return (
         str(job.stage),

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
-from ezbatch import spec
+from ezbatch import preloader, spec
 from ezbatch.errors import Problem
 from ezbatch.s3 import S3Mount
 from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
@@ -62,7 +62,7 @@ MAX_SUBMIT_BYTES = 30 * 1024
 #: The tags ezbatch puts on every job, by which a run is found again: run, workflow, job.
 OWN_TAGS = ("ezbatch:run", "ezbatch:workflow", "ezbatch:job")
 #: Variables by which ezbatch tells its script in the container what to do.
-OWN_VARIABLES = frozenset({"EZBATCH_COMMAND", "EZBATCH_READ", "EZBATCH_WRITE", "EZBATCH_ARRAY", "EZBATCH_S3"})
+_OWN_VARIABLE = re.compile(r"EZBATCH_(COMMAND|READ|WRITE|ARRAY|S3)(_\d+)?")
 
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/@#-]+")
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -71,7 +71,6 @@ _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
 _SECRET_ARN = re.compile(
     r"arn:aws[a-z-]*:(secretsmanager:[a-z0-9-]+:\d{12}:secret:|ssm:[a-z0-9-]+:\d{12}:parameter/).+"
 )
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|arn:aws[a-z-]*:s3[a-z-]*:[^/]+")
 
 
@@ -160,7 +159,7 @@ def _check_environment(job: EZBatchJob) -> Iterator[Problem]:
                 yield Problem(where, f"{name!r} cannot name an environment variable", "Use letters, digits and _")
             elif name.startswith("AWS_BATCH"):
                 yield Problem(where, "names that begin AWS_BATCH belong to AWS Batch", "Choose another name")
-            elif name in OWN_VARIABLES:
+            elif _OWN_VARIABLE.fullmatch(name):
                 yield Problem(where, "is a name that ezbatch uses itself", "Choose another name")
     for name, value in job.environment.items():
         if "\0" in value:
@@ -243,12 +242,9 @@ def _check_array(job: EZBatchJob) -> Iterator[Problem]:
     for where, entry in entries:
         for name in entry:
             place = spec.path(where, name)
-            if not _VARIABLE.fullmatch(name):
-                yield Problem(
-                    place, f"{name!r} cannot name a shell variable", "Use letters, digits and _, no digit first"
-                )
-            elif name.startswith("AWS_BATCH") or name in OWN_VARIABLES:
-                yield Problem(place, "is a name that AWS Batch or ezbatch uses itself", "Choose another name")
+            problem = preloader.name_problem(name)
+            if problem:
+                yield Problem(place, f"{name!r} {problem}", "Choose another name")
             else:
                 values = entry[name]
                 if any("\0" in str(value) for value in (values if isinstance(values, list) else [values])):

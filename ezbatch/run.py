@@ -419,17 +419,19 @@ class EZBatchRun:
                 if self.state in TERMINAL:
                     return self
                 if self.state == INTERRUPTED:
-                    message = (
-                        f"run {self.id} stands still: {self.interruption}. "
-                        f"Finish it by run.resume() or `ezbatch resume {self.id}`, or end it by cancel."
-                    )
-                    raise RunInterruptedError(message)
+                    raise RunInterruptedError(self._standing_still())
                 left = None if deadline is None else deadline - self._clock()
                 if left is not None and left <= 0:
                     message = f"run {self.id} has not ended within {timeout:g} s; it goes on. Wait again, or cancel it."
                     raise WaitTimeoutError(message)
                 pause = self._backend.poll[0] if changed else min(pause * 1.5, longest)
                 self._sleep(pause if left is None else min(pause, left))
+
+    def _standing_still(self) -> str:
+        return (
+            f"run {self.id} stands still: {self.interruption}. "
+            f"Finish it by run.resume() or `ezbatch resume {self.id}`, or end it by cancel."
+        )
 
     def raise_for_status(self) -> EZBatchRun:
         """Raise if the run has failed, was cancelled or stands still, as it was last seen.
@@ -447,8 +449,7 @@ class EZBatchRun:
             If the run stands still.
         """
         if self.state == INTERRUPTED:
-            message = f"run {self.id} stands still: {self.interruption}. Finish it by run.resume(), or end it by run.cancel()."
-            raise RunInterruptedError(message)
+            raise RunInterruptedError(self._standing_still())
         if self.state not in (FAILED, CANCELLED):
             return self
         failed = [report for report in self.jobs.values() if report.state is JobState.FAILED]
@@ -685,7 +686,7 @@ class EZBatchRun:
                 failed = self._backend.failed_children(self.id, report.job_id)
                 only[name] = [self._own_index(name, position) for position in failed]
         if not only:
-            message = f"every job of run {self.id} succeeded: there is nothing to retry. To run it all again, submit the workflow."
+            message = f"every job of run {self.id} succeeded: nothing to retry. To run it again, submit the workflow."
             raise BackendError(message)
         return submit(self.workflow, self.queue, settings=self._settings, only=only, retry_of=self.id)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from dataclasses_json import DataClassJsonMixin
 
 from ezbatch import spec
+from ezbatch.errors import SpecTypeError
 
 __all__ = ["S3Mount", "S3Mounts"]
 
@@ -80,9 +81,9 @@ def _mounts(value: object, where: str) -> list[S3Mount]:
         elif isinstance(item, Mapping):
             try:
                 mounts.append(S3Mount.from_dict(item))
-            except spec.SpecTypeError as error:
+            except SpecTypeError as error:
                 message = f"{spec.path(where, index)}: {error}"
-                raise spec.SpecTypeError(message) from None
+                raise SpecTypeError(message) from None
         else:
             raise spec.wrong(spec.path(where, index), "an S3Mount or a dict", item)
     return mounts

@@ -204,13 +204,14 @@ _LEGACY_KEYS: dict[str, tuple[str, _Reader]] = {
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         message = f"{path}: {error}. The file is not valid TOML: mend it there."
         raise SettingsError(message) from error
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}. Make it readable, or move it away."
         raise SettingsError(message) from error
+    return data
 
 
 def _read_table(table: object, keys: Mapping[str, tuple[str, _Reader]], where: str) -> dict[str, object]:

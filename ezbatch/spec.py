@@ -41,12 +41,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+_SHORT = 40  # characters of a wrong value that are worth showing
+
+
 def wrong(where: str, expected: str, value: object) -> SpecTypeError:
     """Return the error for a value of the wrong type; environment values are never shown."""
     shown = "null (None)" if value is None else f"{type(value).__name__}"
-    if isinstance(value, (int, float, bool)) or (
-        isinstance(value, str) and len(value) <= 40 and "environment" not in where
-    ):
+    short = isinstance(value, str) and len(value) <= _SHORT and "environment" not in where
+    if short or isinstance(value, int | float | bool):
         shown += f" {value!r}"
     hint = ""
     if isinstance(value, str) and "number" in expected and value.strip().replace(".", "", 1).isdigit():

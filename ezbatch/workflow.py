@@ -173,7 +173,8 @@ class EZBatchJob(DataClassJsonMixin):
             value = getattr(self, name)
             if name in ("image", "command") or value != _DEFAULTS[name]:
                 # Environment values may be secret; names are not.
-                text = "{%s}" % ", ".join(f"{key!r}: ..." for key in value) if name == "environment" else repr(value)
+                hidden = ", ".join(f"{key!r}: ..." for key in value) if name == "environment" else ""
+                text = f"{{{hidden}}}" if name == "environment" else repr(value)
                 shown.append(f"{name}={text}")
         return f"EZBatchJob({', '.join(shown)})"
 
@@ -405,7 +406,7 @@ class EZBatchWorkflow(DataClassJsonMixin):
         except UnicodeDecodeError as error:
             message = f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8 text."
         except json.JSONDecodeError as error:
-            message = f"{path}, line {error.lineno}, column {error.colno}: {error.msg}. The file is not valid JSON: mend it there."
+            message = f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}. Mend it there."
         except RecursionError:
             message = f"{path}: nested too deeply to be a workflow. Save it again from EZBatchWorkflow.save()."
         except SpecTypeError as error:

@@ -1,4 +1,4 @@
-"""The local engine as a backend: adds jobs to its database, reads what became of them, and starts it when it is needed."""
+"""The local engine as a backend: adds jobs to its database, reads what became of them, starts it when needed."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ class LocalBackend:
         why = engine.start(self.directory)
         if why:
             message = (
-                f"the local engine could not be started: {why}. The jobs are kept: see {self.directory / 'engine.log'}, "
-                "mend it, and resume the run."
+                f"the local engine could not be started: {why}. The jobs are kept: "
+                f"see {self.directory / 'engine.log'}, mend it, and resume the run."
             )
             raise EngineError(message)
 

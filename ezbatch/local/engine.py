@@ -1,7 +1,7 @@
 """The scheduler: starts jobs as their parents succeed and the machine has room, and keeps what became of them.
 
-``python -m ezbatch.local.engine DIRECTORY`` becomes the engine of that directory, in the background, unless one is there
-already. It ends by itself when there is nothing left to do. Nothing is lost when it is killed: jobs go on under their
+``python -m ezbatch.local.engine DIRECTORY`` becomes the engine of that directory, in the background, unless it
+has one. It ends by itself when there is nothing left to do. Nothing is lost when it is killed: jobs go on under their
 supervisors, which leave the exit code on disk, and the next engine finds them there.
 """
 
@@ -279,7 +279,7 @@ class Engine:
     def schedule(self) -> None:
         """Start what fits, oldest first; one that waits too long for room is not overtaken any more."""
         while self.ready:
-            heads = []
+            heads: list[tuple[int, tuple[float, int]]] = []
             for key, queue in list(self.ready.items()):
                 while queue and (queue[0].terminal or queue[0].state != "RUNNABLE"):
                     queue.popleft()
@@ -647,9 +647,8 @@ class Engine:
         except (sqlite3.Error, MemoryError) as error:
             if self.flush_failed != str(error):
                 self.flush_failed = str(error)
-                self.on_problem(
-                    f"the local engine cannot write {self.directory / 'engine.db'}: {error}. Free some space: it goes on by itself."
-                )
+                path = store.path(self.directory)
+                self.on_problem(f"the local engine cannot write {path}: {error}. Free some space: it goes on by itself")
             self.last_flush = time.monotonic() + 1  # try again in a second
             return
         if self.flush_failed:
@@ -709,7 +708,7 @@ def _recorded_code(directory: Path) -> int | None:
 
 
 def _supervised(attempt: _Attempt) -> bool:
-    """Return whether the attempt's supervisor is alive: the process of that number has the attempt's directory as a word."""
+    """Return whether the attempt's supervisor is alive: one of its words is the attempt's directory."""
     with contextlib.suppress(OSError, ValueError):
         pid = int((attempt.directory / "pid").read_text(encoding="ascii"))
         if Path("/proc").is_dir() and Path(f"/proc/{os.getpid()}").exists():
@@ -725,7 +724,7 @@ def _supervised(attempt: _Attempt) -> bool:
 
 def _processes() -> Iterable[int]:
     with contextlib.suppress(OSError):
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return []
 
 

@@ -16,7 +16,7 @@ __all__ = ["CONTAINERS", "Host", "available", "choose", "command", "host_environ
 CONTAINERS = ("docker", "podman")
 
 #: What a plain process keeps of the environment it was submitted from. A container keeps nothing, and a job that works
-#: here only because of some variable at hand would fail there, so this is what finding programs and printing text needs.
+#: here only because of some variable at hand would fail there, so this is what finding programs and printing needs.
 _KEPT = (
     "PATH",
     "HOME",
@@ -44,7 +44,7 @@ _CLIENT = (
 #: Seconds that a container runtime has to say whether it is there.
 _PROBE_TIMEOUT = 10
 
-# Every attempt runs under this shell, which outlives the engine: the exit code is on disk whatever happens to the engine.
+# Every attempt runs under this shell, which outlives the engine: the exit code is on disk whatever happens to that.
 # The shell itself ignores the signals of a cancellation, its command gets them. The code ends in a newline: without
 # one it was cut off and does not count.
 _SUPERVISOR = """trap : TERM INT HUP
@@ -264,7 +264,7 @@ def _sandbox(paths: Sequence[str], directory: Path, store: Path) -> list[str]:
     words = ["bwrap", *_NAMESPACE]
     for entry in sorted(os.scandir("/"), key=lambda item: item.name):
         if entry.is_symlink():
-            words += ["--symlink", os.readlink(entry.path), entry.path]
+            words += ["--symlink", str(Path(entry.path).readlink()), entry.path]
         elif entry.name == "dev":
             words += ["--dev-bind", "/dev", "/dev"]
         elif entry.name == "proc":

@@ -28,6 +28,7 @@ __all__ = [
     "EXIT_NO_CLIENT",
     "EXIT_UPLOAD",
     "Wrapped",
+    "name_problem",
     "script",
     "wrap",
 ]
@@ -64,6 +65,8 @@ _LONGEST = 120_000
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A shell cannot hand these on as given: they are read-only, computed, or steer the shell itself.
+#: What a planned row may set as well: a retry runs some children of an array, and each has to know which it is.
+_INDEX = frozenset({"AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE"})
 _RESERVED = frozenset(
     "BASHOPTS BASH_VERSINFO EUID IFS LINENO OLDPWD OPTARG OPTIND PPID PWD SHELLOPTS SHLVL UID _".split()  # noqa: SIM905 - reads better without quotes
 )
@@ -172,12 +175,19 @@ def _array_text(axes: Sequence[Sequence[Mapping[str, str]]]) -> str:
     return shlex.join(words)
 
 
+def name_problem(name: str) -> str:
+    """Return why a name cannot be a variable of an array's entries, or nothing."""
+    if not _NAME.fullmatch(name):
+        return "cannot name a shell variable: use letters, digits and _, no digit first"
+    if name in _RESERVED or name.startswith(("AWS_BATCH", "EZBATCH_", "ez_")):
+        return "belongs to the shell, AWS Batch or ezbatch"
+    return ""
+
+
 def _check_names(names: set[str]) -> None:
-    for name in sorted(names):
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be a variable of an array: use letters, digits and _")
-        if name in _RESERVED or name.startswith(("AWS_BATCH", "EZBATCH_", "ez_")):
-            raise ValueError(f"{name!r} cannot be a variable of an array: the shell, AWS Batch or ezbatch owns it")
+    for name in sorted(names - _INDEX):
+        if problem := name_problem(name):
+            raise ValueError(f"{name!r} cannot be a variable of an array: it {problem}")
 
 
 def _parts(text: str) -> Iterator[str]:
