@@ -1,7 +1,7 @@
 #!/bin/sh
-# shellcheck shell=sh disable=SC2034,SC2154,SC2317
+# shellcheck shell=sh disable=SC2034,SC2154,SC2317,SC2329
 # SC2034, SC2154: ez_root is read, and `why` is set, by the stores, which are files of their own.
-# SC2317: shellcheck does not follow eval, by which the functions are called.
+# SC2317, SC2329: shellcheck does not follow eval, by which the functions are called.
 #
 # What runs inside the container: copy the job's inputs, run its command, copy its outputs.
 #

@@ -18,6 +18,8 @@
 # are not kept and empty directories do not exist; sse, KMS key and options have no meaning.
 
 dir_ready() {
+	why="there is no directory $ez_root"
+	[ -d "$ez_root/" ] || return
 	for ez_tool in cp mv rm mkdir chmod wc; do
 		command -v "$ez_tool" >/dev/null && continue
 		why="the image has no $ez_tool; add it (coreutils or busybox)"
