@@ -1,6 +1,6 @@
 #!/bin/sh
 # shellcheck shell=sh disable=SC2034,SC2154,SC2317,SC2329
-# SC2034, SC2154: ez_root is read, and `why` is set, by the stores, which are files of their own.
+# SC2034, SC2154: ez_root is read, and `why` and ez_why are set, by the stores, which are files of their own.
 # SC2317, SC2329: shellcheck does not follow eval, by which the functions are called.
 #
 # What runs inside the container: copy the job's inputs, run its command, copy its outputs.
@@ -260,7 +260,7 @@ trap - EXIT
 
 command -v "${ez_store}_ready" >/dev/null ||
 	ez_quit 192 'no client for S3 yet, only for EZBATCH_S3=directory:/path; the command was not run'
-"${ez_store}_ready" || ez_quit 192 "no client: $why; the command was not run"
+"${ez_store}_ready" || ez_quit 192 "no client: $ez_why; the command was not run"
 
 trap 'ez_signal HUP 1' HUP
 trap 'ez_signal INT 2' INT

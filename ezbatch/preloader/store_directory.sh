@@ -1,6 +1,6 @@
 #!/bin/sh
 # shellcheck shell=sh disable=SC2034,SC2154
-# SC2034, SC2154: `why` is read, and ez_root is set, in preloader.sh.
+# SC2034, SC2154: `why` and ez_why are read, and ez_root is set, in preloader.sh.
 #
 # The store that keeps s3://bucket/key as the file ROOT/bucket/key.
 #
@@ -11,18 +11,19 @@
 #   NAME_put SOURCE DESTINATION RECURSIVE SSE KMS OPTIONS  here to s3://
 #
 # They return 0; 1 for a failure that another try may mend; 2 for one that it will not. After a failure `why` says in a
-# few words what happened. They print nothing, and verify before they return 0. get and put run in a process of their own.
+# few words what happened. They print nothing, and verify before they return 0. get and put run in a process of their own;
+# ready does not: it may use names that begin with ez_ only, and says in ez_why what the image lacks.
 #
 # Here, an upload is first copied to ROOT/.ezbatch-partial.N, which is in no bucket, and then renamed file by file, so
 # that nobody ever lists or reads a half-written object. As with `aws s3 cp`, links are followed, hidden files count, modes
 # are not kept and empty directories do not exist; sse, KMS key and options have no meaning.
 
 dir_ready() {
-	why="there is no directory $ez_root"
+	ez_why="there is no directory $ez_root"
 	[ -d "$ez_root/" ] || return
 	for ez_tool in cp mv rm mkdir chmod wc; do
 		command -v "$ez_tool" >/dev/null && continue
-		why="the image has no $ez_tool; add it (coreutils or busybox)"
+		ez_why="the image has no $ez_tool; add it (coreutils or busybox)"
 		return 1
 	done
 }

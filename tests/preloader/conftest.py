@@ -171,8 +171,11 @@ def session(pid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            # pid (name) state ppid pgrp session: the name may hold anything.
-            if entry.name.isdecimal() and int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == pid:
+            if not entry.name.isdecimal():
+                continue
+            # pid (name) state ppid pgrp session: the name may hold anything. A zombie has ended.
+            state, _, _, leader = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(leader) == pid and state != "Z":
                 found.append(int(entry.name))
     return found
 
