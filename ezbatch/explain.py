@@ -61,7 +61,8 @@ _REASONS: tuple[_Row, ...] = (
 
 def _exit(code: int) -> tuple[str, str] | None:
     if code in preloader.EXIT_CODES:
-        return preloader.EXIT_CODES[code].rstrip("."), ""
+        cause, _colon, remedy = preloader.EXIT_CODES[code].rstrip(".").partition(": ")
+        return cause, remedy[:1].upper() + remedy[1:]
     known = {
         126: (
             "Its command is not executable",

@@ -81,6 +81,8 @@ class LocalBackend:
         text = "; ".join(parts) or "there is nothing to run"
         if self.settings.local_runner == "auto" and used.keys() & {"process", "bwrap"}:
             text += f" ({'; '.join(runners.available(runner) for runner in runners.CONTAINERS)})"
+        if self.settings.local_runner != "auto":
+            text += f" (local-runner is set to {self.settings.local_runner})"
         return text
 
     def preflight(self, plan: Plan) -> list[Problem]:
@@ -249,8 +251,8 @@ class LocalBackend:
 _HOW = {
     "docker": "in Docker containers",
     "podman": "in Podman containers",
-    "bwrap": "in a bubblewrap sandbox: no container runtime, so their images are not used",
-    "process": "as plain processes: no container runtime, so their images are not used",
+    "bwrap": "in a bubblewrap sandbox, so their images are not used",
+    "process": "as plain processes, so their images are not used",
 }
 
 

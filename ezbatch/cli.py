@@ -1,0 +1,632 @@
+"""The ``ezbatch`` command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ezbatch.errors import (
+    BackendError,
+    EZBatchError,
+    InvalidWorkflowError,
+    JobFailedError,
+    JobNotFoundError,
+    RunInterruptedError,
+    RunNotFoundError,
+    SettingsError,
+    StateDirectoryError,
+    WaitTimeoutError,
+    WorkflowFileError,
+)
+from ezbatch.options import add_job_options, job_from
+from ezbatch.progress import glyph
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ezbatch.backend import JobReport
+    from ezbatch.run import EZBatchRun
+    from ezbatch.workflow import EZBatchWorkflow
+
+__all__ = ["main"]
+
+OK, RUN_FAILED, USAGE, NOT_FOUND, UNUSABLE, STANDS_STILL, TIMED_OUT, DETACHED = 0, 1, 2, 3, 4, 5, 124, 130
+
+_EPILOG = """\
+RUN is a run's id, a unique prefix of it, or @last. FILE is a workflow saved as JSON.
+
+exit codes:
+  0    done; with --wait, wait, attach: the run succeeded
+  1    the run failed or was cancelled
+  2    the command line, the file or the workflow is wrong; nothing was submitted
+  3    there is no such run, job or file
+  4    the place where jobs run, or the state directory, cannot be used
+  5    the run stands still: resume or cancel it
+  124  wait --timeout ran out; the run goes on
+  130  interrupted; the run goes on
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line, and return its exit code."""
+    parser = _parser()
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What follows -- is the job's command, whatever it looks like.
+    command: list[str] = []
+    if "--" in words and words[0] == "submit":
+        cut = words.index("--")
+        words, command = words[:cut], words[cut + 1 :]
+    arguments = parser.parse_args(words)
+    arguments.command = command
+    try:
+        return int(arguments.act(arguments))
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # noqa: T201 - the shell's own ^C stands on that line
+        return DETACHED
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Nothing more can be said, not even when Python closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (EZBatchError, OSError) as error:
+        _say(f"ezbatch: {_message(error)}")
+        return _exit_code(error)
+
+
+_EXIT_CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = (
+    (JobFailedError, RUN_FAILED),
+    ((InvalidWorkflowError, WorkflowFileError, SettingsError), USAGE),
+    ((RunNotFoundError, JobNotFoundError, FileNotFoundError), NOT_FOUND),
+    (RunInterruptedError, STANDS_STILL),
+    (WaitTimeoutError, TIMED_OUT),
+    ((BackendError, StateDirectoryError, OSError), UNUSABLE),
+)
+
+
+def _exit_code(error: Exception) -> int:
+    return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), USAGE)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, EZBatchError) and error.strerror:
+        return f"{error.filename or 'file'}: {error.strerror}"
+    return str(error)
+
+
+# Words
+
+
+def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands, not a procedure
+    settings: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser(
+        "ezbatch",
+        description="AWS Batch without the manual: the same workflow here and on AWS.",
+        epilog=_EPILOG,
+        **settings,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, act: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.", **settings)
+        made.set_defaults(act=act)
+        return made
+
+    def queue(made: argparse.ArgumentParser) -> None:
+        made.add_argument("-q", "--queue", help="a queue's name or ARN; local is this machine")
+
+    def as_json(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--json", action="store_true", help="print JSON")
+
+    def waiting(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--wait", action="store_true", help="wait until the run has ended")
+        as_json(made)
+
+    def of_run(made: argparse.ArgumentParser) -> None:
+        made.add_argument("run", metavar="RUN")
+
+    made = add("run", _run, "submit a workflow")
+    made.add_argument("file", metavar="FILE")
+    queue(made)
+    waiting(made)
+
+    made = add("submit", _submit, "submit one job: ezbatch submit -i IMAGE [options] -- COMMAND")
+    add_job_options(made)
+    queue(made)
+    waiting(made)
+
+    made = add("plan", _plan, "show what run would do, without doing it")
+    made.add_argument("file", metavar="FILE")
+    queue(made)
+    as_json(made)
+
+    made = add("dag", _dag, "draw a workflow or a run")
+    made.add_argument("file", metavar="FILE|RUN")
+    made.add_argument("-o", "--output", metavar="FILE", help="write .svg, .png or .dot instead of printing text")
+
+    made = add("ls", _ls, "list the runs, newest first")
+    made.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="how many (default: 20; 0 for all)")
+    as_json(made)
+
+    made = add("status", _status, "show a run's jobs")
+    of_run(made)
+    as_json(made)
+
+    made = add("logs", _logs, "show what jobs have written")
+    of_run(made)
+    made.add_argument("job", metavar="JOB", nargs="?", help="a job, or an array's child such as align:3 (default: all)")
+    made.add_argument("-f", "--follow", action="store_true", help="go on until the jobs have ended")
+    made.add_argument("--tail", type=int, metavar="N", help="only the last N lines of each job")
+    made.add_argument("-T", "--timestamps", action="store_true", help="begin each line with its time (UTC)")
+    as_json(made)
+
+    made = add("wait", _wait, "wait until a run has ended; Ctrl-C leaves it running")
+    of_run(made)
+    made.add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting after this long")
+    as_json(made)
+
+    made = add("attach", _attach, "show a run and wait with it; Ctrl-C leaves it running")
+    of_run(made)
+    as_json(made)
+
+    made = add("cancel", _cancel, "end a run, or some of its jobs")
+    of_run(made)
+    made.add_argument("job", metavar="JOB", nargs="*", help="a job, or an array's child such as align:3 (default: all)")
+    made.add_argument("--reason", default="cancelled by the user", help="kept with the jobs")
+    as_json(made)
+
+    made = add("retry", _retry, "run again what did not succeed, and nothing else")
+    of_run(made)
+    waiting(made)
+
+    made = add("resume", _resume, "make a run that stands still go on")
+    of_run(made)
+    waiting(made)
+
+    made = add("explain", _explain, "say why a job is where it is")
+    of_run(made)
+    made.add_argument("job", metavar="JOB", nargs="?", help="default: the one that needs attention most")
+    as_json(made)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_arguments: object) -> None:
+        import ezbatch
+
+        _print(f"ezbatch {ezbatch.__version__}")
+        parser.exit()
+
+
+# Output
+
+
+def _print(text: str = "") -> None:
+    print(text)  # noqa: T201 - a command's output is for stdout
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command's remarks are for stderr
+
+
+def _print_json(value: object) -> None:
+    _print(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # Piped tables are for programs and log files, which have no width.
+    width = None if sys.stdout.isatty() else 160
+    return Console(markup=False, highlight=False, width=width, soft_wrap=False)
+
+
+def _clean(text: str) -> str:
+    """Return text for a table: on one line, and without what would move a terminal's cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _ago(moment: datetime | None) -> str:
+    from ezbatch.planning import duration_text
+
+    return "-" if moment is None else f"{duration_text((datetime.now(timezone.utc) - moment).total_seconds())} ago"
+
+
+def _took(start: datetime | None, stop: datetime | None) -> str:
+    from ezbatch.planning import duration_text
+
+    if start is None:
+        return "-"
+    return duration_text(((stop or datetime.now(timezone.utc)) - start).total_seconds())
+
+
+_STYLES = {
+    "SUBMITTED": "dim",
+    "PENDING": "dim",
+    "RUNNABLE": "yellow",
+    "STARTING": "cyan",
+    "RUNNING": "bold blue",
+    "SUCCEEDED": "green",
+    "FAILED": "bold red",
+    "BLOCKED": "magenta",
+    "CANCELLED": "bold red",
+    "INTERRUPTED": "bold yellow",
+    "SUBMITTING": "dim",
+}
+
+
+def _job_row(run: EZBatchRun, report: JobReport) -> dict[str, Any]:
+    return {
+        "job": report.name,
+        "state": report.state.value,
+        "attempt": report.attempt,
+        "exit_code": report.exit_code,
+        "reason": report.reason,
+        "created": report.created,
+        "started": report.started,
+        "stopped": report.stopped,
+        "children": None
+        if report.children is None
+        else {str(state): count for state, count in report.children.items()},
+        "cancelled": report.cancelled,
+        "job_id": report.job_id,
+        "after": list(run.parents.get(report.name, ())),
+    }
+
+
+def _run_row(run: EZBatchRun) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "workflow": run.name,
+        "queue": run.queue,
+        "state": run.state,
+        "interruption": run.interruption,
+        "created": run.created,
+        "finished": run.finished,
+        "retry_of": run.retry_of,
+        "counts": {str(state): count for state, count in run.counts.items()},
+    }
+
+
+def _counts_text(run: EZBatchRun) -> str:
+    return "  ".join(f"{glyph(state.value)} {count} {state.value.lower()}" for state, count in run.counts.items())
+
+
+def _print_status(run: EZBatchRun) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console()
+    head = Text(f"{run.id}  ")
+    head.append(run.state, style=_STYLES.get(run.state, ""))
+    head.append(f"  on {run.queue}, submitted {_ago(run.created)}, {_took(run.created, run.finished)}")
+    console.print(head, soft_wrap=True)
+    if run.retry_of:
+        console.print(f"a retry of {run.retry_of}")
+    if run.interruption:
+        console.print(f"It stands still: {run.interruption}.", soft_wrap=True)
+        console.print(f"  ezbatch resume {run.id}   or   ezbatch cancel {run.id}")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("state", no_wrap=True)
+    table.add_column("job", overflow="fold")
+    table.add_column("attempt", justify="right")
+    table.add_column("ran", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    planned = {job.name: job for job in run.plan.jobs}
+    for report in sorted(run.jobs.values(), key=lambda report: _ORDER.index(report.state.value)):
+        job = planned[report.name]
+        name = Text(_clean(report.name))
+        if job.array_size:
+            name.append(f" x{job.array_size:,}", style="dim")
+        attempt = f"{report.attempt} of {job.attempts}" if report.attempt else "-"
+        state = Text(f"{glyph(report.state.value)} {report.state.value}", style=_STYLES[report.state.value])
+        table.add_row(state, name, attempt, _took(report.started, report.stopped), Text(_clean(_why(run, report))))
+    console.print(table)
+    console.print(_counts_text(run))
+
+
+_ORDER = ("FAILED", "BLOCKED", "RUNNING", "STARTING", "RUNNABLE", "PENDING", "SUBMITTED", "SUCCEEDED")
+
+
+def _why(run: EZBatchRun, report: JobReport) -> str:
+    """Return a few words on why a job is where it is; nothing for one that is well."""
+    state = report.state.value
+    if report.children is not None and state not in ("PENDING", "SUBMITTED", "BLOCKED"):
+        counts = ", ".join(f"{count:,} {child.value.lower()}" for child, count in report.children.items() if count)
+        return f"{counts}; {report.reason}" if report.reason else counts
+    if state == "PENDING":
+        known = run.jobs
+        waits = [name for name in run.parents.get(report.name, ()) if name in known and not known[name].state.terminal]
+        return f"waits for {', '.join(waits[:2])}" + (f" and {len(waits) - 2} more" if len(waits) > 2 else "")  # noqa: PLR2004
+    return report.reason
+
+
+class _Watcher:
+    """Says what changes while a person waits: a line when something has, failures at once."""
+
+    #: Seconds between two lines of counts.
+    every = 1.0
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.last_line = -self.every
+        self.last_text = ""
+        self.failed: set[str] = set()
+
+    def __call__(self, run: EZBatchRun) -> None:
+        for report in run.jobs.values():
+            if report.state.value == "FAILED" and report.name not in self.failed:
+                self.failed.add(report.name)
+                _say(f"  {self.elapsed()}  {glyph('FAILED')} {_clean(report.name)} failed: {_clean(report.reason)}")
+        text = _counts_text(run)
+        ended = run.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+        if text != self.last_text and (ended or time.monotonic() - self.last_line >= self.every):
+            self.last_text, self.last_line = text, time.monotonic()
+            running = [report.name for report in run.jobs.values() if report.state.value == "RUNNING"]
+            shown = ", ".join(map(_clean, running[:3])) + (f" and {len(running) - 3} more" if len(running) > 3 else "")  # noqa: PLR2004
+            _say(f"  {self.elapsed()}  {text}" + (f"   running: {shown}" if running else ""))
+
+    def elapsed(self) -> str:
+        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
+        return f"{minutes}:{seconds:02}"
+
+
+# Commands
+
+
+def _load(path: str) -> EZBatchWorkflow:
+    from ezbatch.workflow import EZBatchWorkflow
+
+    return EZBatchWorkflow.load(path)
+
+
+def _attached(run_id: str) -> EZBatchRun:
+    from ezbatch.run import EZBatchRun
+
+    return EZBatchRun.attach(run_id)
+
+
+def _submitted(workflow: EZBatchWorkflow, arguments: argparse.Namespace) -> int:
+    run = workflow.submit(arguments.queue)
+    return _follow_up(run, arguments)
+
+
+def _follow_up(run: EZBatchRun, arguments: argparse.Namespace) -> int:
+    """Tell what was submitted, and wait for it when asked to."""
+    if arguments.json and not arguments.wait:
+        _print_json(_run_row(run))
+        return OK
+    if not arguments.json:
+        joins = sum(1 for job in run.plan.jobs if job.join)
+        size = len(run.plan.jobs) - joins
+        _print(f"{run.id}: {size:,} job{'s' if size != 1 else ''} submitted to {run.queue}")
+        for note in run.notes:
+            _say(f"  {note}.")
+    if not arguments.wait:
+        _say(f"  watch: ezbatch attach {run.id}   logs: ezbatch logs {run.id}   end: ezbatch cancel {run.id}")
+        return OK
+    return _waited(run, arguments)
+
+
+def _waited(run: EZBatchRun, arguments: argparse.Namespace, timeout: float | None = None) -> int:
+    try:
+        run.wait(timeout, progress=True if sys.stderr.isatty() else _Watcher())
+    except KeyboardInterrupt:
+        _say(f"\ndetached; run {run.id} goes on. Come back: ezbatch attach {run.id}   End it: ezbatch cancel {run.id}")
+        return DETACHED
+    if arguments.json:
+        _print_json({**_run_row(run), "jobs": [_job_row(run, report) for report in run.jobs.values()]})
+        return OK if run.state == "SUCCEEDED" else RUN_FAILED
+    run.raise_for_status()
+    _print(f"{glyph('SUCCEEDED')} {run.id} succeeded: {_counts_text(run)} in {_took(run.created, run.finished)}")
+    return OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return _submitted(_load(arguments.file), arguments)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from ezbatch.workflow import EZBatchWorkflow
+
+    if not arguments.command:
+        _say("ezbatch: submit needs a command. Write it after --, as in: ezbatch submit -i IMAGE -- echo hello")
+        return USAGE
+    # One word is what a shell line was quoted into; several are taken as they are.
+    command = arguments.command[0] if len(arguments.command) == 1 else arguments.command
+    name = arguments.name or Path(arguments.command[0].split()[0] if arguments.command[0].split() else "job").name
+    return _submitted(EZBatchWorkflow(name, {name: job_from(arguments, command)}), arguments)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from ezbatch.planning import plan
+    from ezbatch.run import backend_for
+    from ezbatch.settings import Settings
+
+    settings = Settings.load()
+    made = plan(_load(arguments.file), arguments.queue or settings.queue)
+    backend = backend_for(made.queue, settings)
+    problems = backend.preflight(made)
+    if arguments.json:
+        _print_json({**json.loads(made.to_json()), "problems": [str(problem) for problem in problems]})
+    else:
+        _print(str(made))
+        for note in backend.notes(made):
+            _print(f"\n  Note: {note}.")
+    if problems:
+        raise InvalidWorkflowError(made.workflow, problems)
+    return OK
+
+
+def _dag(arguments: argparse.Namespace) -> int:
+    from ezbatch_jupyter import dag
+
+    path = Path(arguments.file)
+    shown: EZBatchWorkflow | EZBatchRun = _load(arguments.file) if path.exists() else _attached(arguments.file)
+    if arguments.output is None:
+        _print(dag.to_text(shown, width=_console().width))
+        return OK
+    output = Path(arguments.output)
+    if output.suffix == ".svg":
+        output.write_text(dag.to_svg(shown), encoding="utf-8")
+    elif output.suffix == ".png":
+        output.write_bytes(dag.to_png(shown))
+    elif output.suffix in (".dot", ".gv"):
+        output.write_text(dag.to_dot(shown), encoding="utf-8")
+    else:
+        _say(f"ezbatch: {output}: the name has to end in .svg, .png or .dot")
+        return USAGE
+    return OK
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ezbatch.run import TERMINAL, runs
+
+    found = runs(limit=arguments.limit or -1)
+    for run in found:
+        if run.state not in TERMINAL:
+            run.refresh()
+    if arguments.json:
+        _print_json([_run_row(run) for run in found])
+        return OK
+    if not found:
+        _say("there are no runs yet. Submit one: ezbatch run FILE")
+        return OK
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("run", "state", "queue", "submitted", "took", "jobs"):
+        table.add_column(column, no_wrap=column != "jobs")
+    for run in found:
+        state = Text(run.state, style=_STYLES.get(run.state, ""))
+        took = _took(run.created, run.finished)
+        table.add_row(run.id, state, _clean(run.queue), _ago(run.created), took, _counts_text(run))
+    _console().print(table)
+    return OK
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    run = _attached(arguments.run)
+    if arguments.json:
+        _print_json({**_run_row(run), "jobs": [_job_row(run, report) for report in run.jobs.values()]})
+    else:
+        _print_status(run)
+        for report in run.jobs.values():
+            if report.state.value == "FAILED":
+                _print(f"\n{_clean(report.name)}: {run.explain(report.name)}")
+                break
+    return OK
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    run = _attached(arguments.run)
+    several = arguments.job is None and len(run.jobs) > 1
+    array = arguments.job in run.jobs and run.jobs[arguments.job].children is not None
+    with _flushed(follow=arguments.follow):
+        for event in run.logs(arguments.job, follow=arguments.follow, tail=arguments.tail):
+            if arguments.json:
+                line = json.dumps(
+                    {
+                        "time": event.time.isoformat(),
+                        "job": event.job,
+                        "attempt": event.attempt,
+                        "message": event.message,
+                    }
+                )
+            else:
+                stamp = f"{event.time:%Y-%m-%d %H:%M:%S}  " if arguments.timestamps else ""
+                line = (
+                    f"{stamp}{_clean(event.job)} | {event.message}" if several or array else f"{stamp}{event.message}"
+                )
+            sys.stdout.write(f"{line}\n")
+            if arguments.follow:
+                sys.stdout.flush()
+    return OK
+
+
+@contextlib.contextmanager
+def _flushed(*, follow: bool) -> Iterator[None]:
+    """Say how to come back when a person stops following."""
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        _say("\nstopped following; the run goes on")
+        raise SystemExit(DETACHED) from None
+
+
+def _wait(arguments: argparse.Namespace) -> int:
+    return _waited(_attached(arguments.run), arguments, arguments.timeout)
+
+
+def _attach(arguments: argparse.Namespace) -> int:
+    run = _attached(arguments.run)
+    if not arguments.json:
+        _print_status(run)
+    return _waited(run, arguments)
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    from ezbatch.run import TERMINAL
+
+    run = _attached(arguments.run)
+    if run.state in TERMINAL:
+        _say(f"run {run.id} has ended already: {run.state}")
+    else:
+        run.cancel(arguments.job or None, arguments.reason)
+        if not arguments.job:
+            run.wait(progress=False)
+    if arguments.json:
+        _print_json(_run_row(run))
+    else:
+        what = ", ".join(arguments.job) if arguments.job else run.id
+        _print(f"{what}: asked to end" if arguments.job else f"{run.id}: {run.state}   {_counts_text(run)}")
+    return OK
+
+
+def _retry(arguments: argparse.Namespace) -> int:
+    return _follow_up(_attached(arguments.run).retry(), arguments)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from ezbatch.run import TERMINAL
+
+    run = _attached(arguments.run)
+    if run.state in TERMINAL:
+        _say(f"run {run.id} has ended already: {run.state}")
+        return OK
+    return _follow_up(run.resume(), arguments)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    run = _attached(arguments.run)
+    found = run.explain(arguments.job)
+    if arguments.json:
+        _print_json({"cause": found.cause, "evidence": found.evidence, "remedy": found.remedy})
+        return OK
+    for label, text in (("Cause", found.cause), ("Evidence", found.evidence), ("Remedy", found.remedy)):
+        if text:
+            _print(f"{label:<9} {_clean(text)}")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
