@@ -1,56 +1,50 @@
 """moto's full Batch backend over HTTP, with its gaps filled: the one place where the rig differs from moto.
 
 moto keeps what it does well: HTTP and URL routing, the models of compute environments, job queues and job definitions
-(with their revisions and tags), CloudWatch Logs, S3, IAM, STS and EC2. Its ``Job`` is replaced by `engine.Job`, because its
-shape (a thread that sleeps, sees one attempt and reads its parents' state once a second) is the gap. A substitute docker
-client, `containers.SubprocessDocker`, runs the jobs as real processes.
+(with their revisions and tags), CloudWatch Logs, S3, IAM, STS and EC2. Its ``Job`` is replaced by `engine.Job`, because
+its shape (a thread that sleeps, sees one attempt and reads its parents' state once a second) is the gap. A substitute
+docker client, `containers.SubprocessDocker`, runs the jobs as real processes.
 
-What is filled, and why it had to be:
+============================================ ======================================= ==========================
+gap in moto 5.2                              why it matters                          filled in
+============================================ ======================================= ==========================
+retryStrategy ignored                        retries and ``attempts[]`` must be seen `Engine._attempt_over`
+resource overrides ignored                   shared definitions rely on them         `Job.resources`
+arrays end when described only, or never     parents fail and finish by themselves   `Engine._settle`
+no ARRAY_INDEX, _SIZE, JOB_ATTEMPT, ...      programs read them                      `Engine._environment`
+SEQUENTIAL crashes, N_TO_N is ignored        both are legal                          `Engine._link`
+parents are polled every second              8,000 jobs would take hours             `Engine._settle`
+a thread a job                               10,000 children, 10,000 threads         `Engine._launch`
+exitCode only in ListJobs                    DescribeJobs is what one polls          `Job.detail`
+logs after the end, with float times         one follows a log; boto3 has int        `Engine._put_log`
+stream named by job, known at the end        AWS: by task, per attempt, when RUNNING `Engine._running`
+no capacity                                  RUNNABLE, position, maxvCpus            `Engine._dispatch`
+cancel is terminate; no isCancelled          AWS tells them apart                    `Engine._cancel_one`
+no reason when a dependency failed           ``Dependent Job failed``                `Engine._settle`
+timeouts polled, any exit code               statusReason, no retry, 137 or 143      `Engine._time_out`
+vcpus 0.25 becomes 0                         Fargate's smallest size                 `Job.vcpus`
+volumes and mountPoints must have a host     Fargate's have none                     unused by processes
+job names need 2 characters                  AWS takes 1                             `RigBatchBackend.submit`
+DescribeJobs takes any number, ``[]`` is all 100 at most, ``[]`` is nothing          `describejobs`
+ListJobs: all states, one page, one filter   RUNNING, pages, filters, newest first   `listjobs`
+no GetJobQueueSnapshot                       position in the queue                   `getjobqueuesnapshot`
+no CancelJobs, no TerminateJobs              boto3 1.44 has them                     `_stop_many`
+INACTIVE definitions accepted                AWS refuses them                        `definition_named`
+empty environment values lost                an empty variable is set                `register_definition`
+a new revision keeps the old platform        its platform is its own                 `register_definition`
+no pages of definitions, queues, CEs         AWS gives 100 at most                   `_paged`
+serviceRole and state required               AWS has defaults                        `createcomputeenvironment`
+maxvCpus cannot be updated                   capacity changes                        `updatecomputeenvironment`
+============================================ ======================================= ==========================
 
-=============================== ===================================================================== =====================
-gap in moto 5.2                 why it matters                                                        filled in
-=============================== ===================================================================== =====================
-retryStrategy ignored           retries, ``evaluateOnExit`` and ``attempts[]`` are part of the watch   `Engine._attempt_over`
-overrides of resources ignored  shared definitions rely on them                                       `Job.resources`
-arrays end only when described, parents must fail, count and finish by themselves                     `Engine._settle`
-never with a failed child
-no ARRAY_INDEX, _SIZE, ATTEMPT, programs read them                                                    `Engine._environment`
-JQ_NAME, CE_NAME
-SEQUENTIAL crashes, N_TO_N      both are legal                                                        `Engine._link`
-ignored
-1 s polling of parents          8,000 jobs take hours                                                 `Engine._settle`
-a thread a job                  10,000 children are 10,000 threads                                    `Engine._launch`
-exitCode only in ListJobs       DescribeJobs is what one polls                                        `Job.detail`
-logs after the end, float times following a log; boto3 expects int                                    `Engine._put_log`
-stream named by job id, from    AWS names it by ECS task, one an attempt, from RUNNING on             `Engine._running`
-the end on
-no capacity                     RUNNABLE, queue position and maxvCpus must be seen                    `Engine._dispatch`
-cancel and terminate alike, no  AWS tells them apart                                                  `Engine._cancel_one`
-isCancelled, isTerminated
-a failed parent gives no reason AWS gives ``Dependent Job failed``                                    `Engine._settle`
-DescribeJobs: any number, and   AWS: 100 at most, ``[]`` is nothing                                   `describejobs` below
-``[]`` is everything
-ListJobs: every status, one     AWS: RUNNING unless asked, pages, five filters, newest first          `listjobs` below
-page, one filter
-no GetJobQueueSnapshot          queue position                                                        `getjobqueuesnapshot`
-no CancelJobs, TerminateJobs    boto3 1.44 has them                                                   `canceljobs` below
-INACTIVE definitions accepted   AWS refuses; by name it takes the newest ACTIVE revision              `definition_named`
-empty environment values lost   an empty variable is set                                              `register_definition`
-a new revision keeps the old    its platform is its own                                               `register_definition`
-one's platformCapabilities
-no paging of definitions,       AWS gives 100 at most                                                 `_paged` below
-queues, environments
-serviceRole and state required  AWS has defaults                                                      `createcompute...`
-UpdateComputeEnvironment keeps  capacity changes                                                      `updatecompute...`
-maxvCpus
-=============================== ===================================================================== =====================
-
-What AWS would refuse and moto takes is refused by `checker`, which sits in front. Unknown, and chosen here: children of an
-array whose dependency failed exist and are FAILED; a job that depends on one already FAILED is accepted, then FAILED.
+What AWS would refuse and moto takes is refused by `checker`, which sits in front. Unknown of AWS, and chosen here: the
+children of an array whose dependency failed exist and are FAILED; a job that depends on one already FAILED is accepted,
+then FAILED.
 
 Run it for the command line: ``python -m tests.aws.batch_server --port 5555`` prints the exports to use.
 """
 
+# ruff: noqa: ANN401  # requests, moto's models and boto3's clients are what they are
 from __future__ import annotations
 
 import argparse
@@ -59,6 +53,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import struct
 import threading
@@ -78,14 +73,15 @@ from moto.batch import urls as moto_batch_urls
 from moto.batch.exceptions import ClientException
 from moto.batch.models import BatchBackend, JobDefinition, JobQueue, batch_backends
 from moto.batch.responses import BatchResponse
+from moto.core import DEFAULT_ACCOUNT_ID  # type: ignore[attr-defined]  # public, though in no __all__
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from .checker import Checker, Finding
-from .engine import Engine, Job, Json, Refused
-from .faults import AFTERWARDS, Faults, Step, error_answer
+from .engine import Engine, Job, Json, RefusedError
+from .faults import Faults, Step, error_answer
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +134,10 @@ class RigBatchBackend(BatchBackend):
 
     def register_definition(self, request: Json) -> JobDefinition:
         """Register with moto, then restore what its model drops."""
+        with self.engine.changed:  # two at once would get one revision
+            return self._register(request)
+
+    def _register(self, request: Json) -> JobDefinition:
         properties = deepcopy(request.get("containerProperties"))
         definition = self.register_job_definition(
             def_name=request["jobDefinitionName"],
@@ -170,7 +170,7 @@ class RigBatchBackend(BatchBackend):
         prefix = f"arn:aws:batch:{self.region_name}:{self.account_id}:job/"
         try:
             job = self.engine.submit(queue, definition, request, self.logs_backend, prefix)
-        except Refused as exc:
+        except RefusedError as exc:
             raise ClientException(str(exc)) from exc
         if request.get("tags"):
             self.tag_resource(job.arn, request["tags"])
@@ -188,7 +188,7 @@ class RigBatchBackend(BatchBackend):
             if role.name == SERVICE_ROLE:
                 return str(role.arn)
         path = "/aws-service-role/batch.amazonaws.com/"
-        role = self.iam_backend.create_role(SERVICE_ROLE, "{}", path, None, "", {}, None)
+        role = self.iam_backend.create_role(SERVICE_ROLE, "{}", path, None, "", [], None)
         return str(role.arn)
 
 
@@ -223,6 +223,7 @@ class RigBatchResponse(BatchResponse):
         jobs = self._engine.jobs
         with self._engine.changed:
             found = [jobs[one] for one in dict.fromkeys(one.rpartition("job/")[2] for one in ids) if one in jobs]
+            found = [job for job in found if self._engine.visible(job)]
             details = [job.detail(self.batch_backend.list_tags_for_resource(job.arn)) for job in found]
         return json.dumps({"jobs": details})
 
@@ -237,6 +238,7 @@ class RigBatchResponse(BatchResponse):
             else:
                 queue = self.batch_backend.queue_named(request["jobQueue"])
                 jobs = self._engine.by_queue.get(queue.arn, [])[::-1]
+            jobs = [job for job in jobs if self._engine.visible(job)]
             if filters:
                 jobs = [job for job in jobs if _passes(job, filters[0])]
             else:
@@ -466,7 +468,9 @@ class FrontDoor:
         self._moto = DomainDispatcherApplication(create_backend_app)
         model = botocore.session.get_session().get_service_model("batch")
         operations = [model.operation_model(name) for name in model.operation_names]
-        self._batch_actions = {(one.http["requestUri"], one.http["method"]): one.name for one in operations}
+        self._batch_actions: dict[tuple[str, str], str] = {
+            (one.http["requestUri"], one.http["method"]): str(one.name) for one in operations
+        }
 
     def __call__(self, environ: Json, start_response: StartResponse) -> Iterable[bytes]:
         arrived = time.monotonic()
@@ -485,8 +489,15 @@ class FrontDoor:
             self.record.violations += [finding.message for finding in findings]
         step = self.faults.decide(service, action)
         call.fault = step.kind
+        if step.kind == "late":
+            _reset(environ["werkzeug.socket"])
+            time.sleep(step.seconds)
         refusal = "; ".join(finding.message for finding in findings if finding.refused)
+        if action == "GetLogEvents" and RigBatchBackend.engine.options.page_size and "limit" not in body:
+            _replace_body(environ, body | {"limit": RigBatchBackend.engine.options.page_size})
         status, headers, answer = self._answer(environ, service, step, refusal)
+        if step.kind == "late":
+            raise ConnectionResetError
         wait = arrived + self.faults.latency + step.seconds - time.monotonic()
         if wait > 0:
             time.sleep(wait)
@@ -528,12 +539,12 @@ class FrontDoor:
             return method, {}
         if service == "batch":
             uri = "/v1/tags/{resourceArn}" if path.startswith("/v1/tags/") else path
-            return self._batch_actions.get((uri, method), path), json.loads(raw) if raw else {}
+            return str(self._batch_actions.get((uri, method), path)), json.loads(raw) if raw else {}
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         if target:
-            return target.rpartition(".")[2], json.loads(raw) if raw else {}
-        form = {key: values[0] for key, values in parse_qs(raw.decode("utf-8", "replace")).items()}
-        return form.get("Action", path), form
+            return str(target.rpartition(".")[2]), json.loads(raw) if raw else {}
+        form: Json = {key: values[0] for key, values in parse_qs(raw.decode("utf-8", "replace")).items()}
+        return str(form.get("Action", path)), form
 
     def _report(self, start_response: StartResponse) -> Iterable[bytes]:
         calls: dict[str, int] = {}
@@ -546,9 +557,7 @@ class FrontDoor:
 
 
 def _account() -> str:
-    from moto.core import DEFAULT_ACCOUNT_ID
-
-    return str(DEFAULT_ACCOUNT_ID)
+    return DEFAULT_ACCOUNT_ID
 
 
 def _scope(environ: Json) -> tuple[str, str]:
@@ -562,6 +571,12 @@ def _body(environ: Json) -> bytes:
     raw: bytes = environ["wsgi.input"].read(length) if length else b""
     environ["wsgi.input"] = BytesIO(raw)
     return raw
+
+
+def _replace_body(environ: Json, body: Json) -> None:
+    raw = json.dumps(body).encode()
+    environ["wsgi.input"] = BytesIO(raw)
+    environ["CONTENT_LENGTH"] = str(len(raw))
 
 
 def _reset(connection: socket.socket) -> None:
@@ -599,6 +614,8 @@ class BatchServer:
     """
 
     def __init__(self, engine: Engine, faults: Faults, port: int = 0) -> None:
+        if batch_backends.backend is RigBatchBackend:
+            raise RuntimeError("moto's backends are global: one rig a process, tests.aws.fixtures.shared_rig()")
         RigBatchBackend.engine = engine
         wipe()
         batch_backends.backend = RigBatchBackend
@@ -656,6 +673,8 @@ def main(argv: list[str] | None = None) -> None:
         out = "\n".join(f"export {name}={value}" for name, value in rig.env.items())
         print(f"{out}\n# queue {options.queue}, execution role {rig.execution_role}", flush=True)  # noqa: T201
         print(f"# {rig.endpoint}/rig/report shows calls, violations and jobs; Ctrl-C ends it", flush=True)  # noqa: T201
+        # SIGTERM too must end the jobs' processes.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
         print(json.dumps({"calls": rig.counts(), "violations": rig.violations}, indent=1))  # noqa: T201

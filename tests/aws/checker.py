@@ -1,8 +1,8 @@
 """What AWS Batch accepts, held against every request that leaves boto3.
 
-The rules are those of section 1 of the facts about AWS Batch, written out again here, so that the product and its judge do
-not share a mistake. A request that AWS would refuse is answered as AWS answers; one that it would accept and regret (a
-definition deregistered under a queued job, overrides that ECS will refuse later) is let through and recorded.
+The rules are those of section 1 of the facts about AWS Batch, written out again here, so that the product and its judge
+do not share a mistake. A request that AWS would refuse is answered as AWS answers; one that it would accept and regret
+(a definition deregistered under a queued job, overrides that ECS will refuse later) is let through and recorded.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Checker:
         if definition is None or definition["status"] != "ACTIVE":
             yield Finding(f"the job definition {body.get('jobDefinition')!r} is not ACTIVE")
         array_size = (body.get("arrayProperties") or {}).get("size")
-        if array_size is not None and not 2 <= array_size <= 10_000:  # noqa: PLR2004
+        if array_size is not None and not 2 <= array_size <= 10_000:
             yield Finding(f"array size {array_size} is not between 2 and 10,000")
         yield from self._depends_on(body.get("dependsOn") or [], array_size)
         yield from _retry_and_timeout(body)
@@ -117,7 +117,7 @@ class Checker:
         if definition is not None:
             if body.get("propagateTags", definition.get("propagateTags")):
                 combined = {**(definition.get("tags") or {}), **(body.get("tags") or {})}
-                if len(combined) > 50:  # noqa: PLR2004
+                if len(combined) > 50:
                     yield Finding(
                         f"{len(combined)} tags to propagate from job and definition, at most 50", refused=False
                     )
@@ -127,7 +127,7 @@ class Checker:
                 yield from _resources(needs, fargate="FARGATE" in (definition.get("platformCapabilities") or []))
 
     def _depends_on(self, dependencies: list[Json], array_size: int | None) -> Iterator[Finding]:
-        if len(dependencies) > 20:  # noqa: PLR2004
+        if len(dependencies) > 20:
             yield Finding(f"dependsOn has {len(dependencies)} jobs, at most 20")
         for dependency in dependencies:
             kind, job_id = dependency.get("type"), dependency.get("jobId")
@@ -263,7 +263,7 @@ class Checker:
     def _create_job_queue(self, body: Json, _size: int) -> Iterator[Finding]:
         if not RESOURCE_NAME.fullmatch(body.get("jobQueueName") or ""):
             yield Finding(f"bad jobQueueName {body.get('jobQueueName')!r}")
-        if not 1 <= len(body.get("computeEnvironmentOrder") or ()) <= 3:  # noqa: PLR2004
+        if not 1 <= len(body.get("computeEnvironmentOrder") or ()) <= 3:
             yield Finding("a queue has 1 to 3 compute environments")
         yield from _tags(body.get("tags"))
 
@@ -300,36 +300,36 @@ def _page(body: Json, limit: int) -> Iterator[Finding]:
 
 def _reason(body: Json) -> Iterator[Finding]:
     length = len(body.get("reason") or "")
-    if not 1 <= length <= 1024:  # noqa: PLR2004
+    if not 1 <= length <= 1024:
         yield Finding(f"the reason has {length} characters: 1 to 1,024")
 
 
 def _tags(tags: dict[str, str] | None) -> Iterator[Finding]:
-    if len(tags or ()) > 50:  # noqa: PLR2004
+    if len(tags or ()) > 50:
         yield Finding(f"{len(tags or ())} tags, at most 50")
     for key, value in (tags or {}).items():
-        if not 1 <= len(key) <= 128:  # noqa: PLR2004
+        if not 1 <= len(key) <= 128:
             yield Finding(f"the tag key {key!r} has {len(key)} characters: 1 to 128")
         if key.lower().startswith("aws:"):
             yield Finding(f"the tag key {key!r} begins with aws:")
-        if len(value) > 256:  # noqa: PLR2004
+        if len(value) > 256:
             yield Finding(f"the tag {key!r} has a value of {len(value)} characters, at most 256")
 
 
 def _retry_and_timeout(body: Json) -> Iterator[Finding]:
     seconds = (body.get("timeout") or {}).get("attemptDurationSeconds")
-    if seconds is not None and seconds < 60:  # noqa: PLR2004
+    if seconds is not None and seconds < 60:
         yield Finding(f"timeout {seconds} s, at least 60")
     strategy = body.get("retryStrategy")
     if not strategy:
         return
     attempts = strategy.get("attempts")
-    if attempts is not None and not 1 <= attempts <= 10:  # noqa: PLR2004
+    if attempts is not None and not 1 <= attempts <= 10:
         yield Finding(f"{attempts} attempts: 1 to 10")
     rules = strategy.get("evaluateOnExit") or []
     if rules and attempts is None:
         yield Finding("evaluateOnExit needs attempts")
-    if len(rules) > 5:  # noqa: PLR2004
+    if len(rules) > 5:
         yield Finding(f"{len(rules)} evaluateOnExit rules, at most 5")
     for rule in rules:
         if str(rule.get("action")).upper() not in ("RETRY", "EXIT"):
@@ -338,7 +338,7 @@ def _retry_and_timeout(body: Json) -> Iterator[Finding]:
             glob = rule.get(key)
             if glob is None:
                 continue
-            if not 1 <= len(glob) <= 512 or "*" in glob[:-1]:  # noqa: PLR2004
+            if not 1 <= len(glob) <= 512 or "*" in glob[:-1]:
                 yield Finding(f"{key} {glob[:40]!r}: up to 512 characters, an asterisk only at the end")
             if key == "onExitCode" and not re.fullmatch(r"[0-9]*\*?", glob):
                 yield Finding(f"onExitCode {glob!r}: digits and an asterisk only")
@@ -371,7 +371,7 @@ def _resources(needs: dict[str, str], *, fargate: bool) -> Iterator[Finding]:
         if "GPU" in needs:
             yield Finding("Fargate has no GPU")
     else:
-        if memory < 4:  # noqa: PLR2004
+        if memory < 4:
             yield Finding(f"memory {memory} MiB, at least 4")
         if vcpus < 1 or not vcpus.is_integer():
             yield Finding(f"EC2 takes whole vCPUs, at least 1, not {vcpus}")
@@ -390,7 +390,7 @@ def _fargate(properties: Json) -> Iterator[Finding]:
         if "host" in volume:
             yield Finding(f"Fargate has no host volumes: {volume.get('name')}")
     size = (properties.get("ephemeralStorage") or {}).get("sizeInGiB")
-    if size is not None and not 21 <= size <= 200:  # noqa: PLR2004
+    if size is not None and not 21 <= size <= 200:
         yield Finding(f"ephemeralStorage {size} GiB: 21 to 200")
     architecture = (properties.get("runtimePlatform") or {}).get("cpuArchitecture")
     if architecture not in (None, "X86_64", "ARM64"):

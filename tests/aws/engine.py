@@ -1,12 +1,13 @@
 """How AWS Batch moves jobs: states, dependencies, arrays, retries, capacity, cancellation, over a docker client.
 
 It takes the place of ``moto.batch.models.Job``, a thread per job that sleeps between looks at its parents and knows one
-attempt; `batch_server` says which of moto's gaps this fills and puts it behind moto's service. Nothing here polls: one lock
-guards the jobs, every change of state does at once what follows from it, one clock thread does what is due later, and a
-bounded pool of threads waits for the processes that run. A *virtual* job takes neither process nor thread, so that
-thousands can be live.
+attempt; `batch_server` says which of moto's gaps this fills and puts it behind moto's service. Nothing here polls: one
+lock guards the jobs, every change of state does at once what follows from it, one clock thread does what is due later,
+and a bounded pool of threads waits for the processes that run. A *virtual* job takes neither process nor thread, so
+that thousands can be live.
 """
 
+# ruff: noqa: ANN401  # requests, moto's models and boto3's clients are what they are
 from __future__ import annotations
 
 import fnmatch
@@ -50,7 +51,7 @@ SLEEP_COMMAND = "ezbatch-rig-sleep"
 """A command that makes its job virtual: ``["ezbatch-rig-sleep", SECONDS | "manual", EXIT_CODE]``."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """AWS Batch answers ClientException."""
 
 
@@ -110,7 +111,9 @@ class Options:
     log_lag: float = 0.0
     """Seconds before a log stream exists; its first lines wait too."""
     page_size: int | None = None
-    """Smaller pages than AWS gives, to test paging with few jobs."""
+    """Smaller pages than AWS gives, of GetLogEvents too, to test paging with few items."""
+    list_lag: float = 0.0
+    """Seconds before ListJobs and DescribeJobs know a new job. AWS promises nothing here; 0 is its usual face."""
 
 
 class Clock:
@@ -162,8 +165,8 @@ class Job:
     """One job, array parent or array child."""
 
     __slots__ = (
-        "array_changed_at",
         "arn",
+        "array_changed_at",
         "attempt",
         "attempts",
         "blockers",
@@ -381,6 +384,8 @@ class Engine:
         self._blocked: dict[str, str] = {}
         self._invalid: dict[str, str] = {}
         self._live = 0
+        # moto's log models look before they leap; two containers at once would lose one's stream.
+        self._log_lock = threading.Lock()
 
     # Requests
 
@@ -389,7 +394,7 @@ class Engine:
 
         Raises
         ------
-        Refused
+        RefusedError
             For dependencies that do not exist or do not fit.
         """
         with self.changed:
@@ -427,6 +432,10 @@ class Engine:
         with self.changed:
             ready = sorted(entry for entry in self._ready.get(queue.arn, ()) if entry[2].state == "RUNNABLE")
             return [job for _, _, job in ready[:100]]
+
+    def visible(self, job: Job) -> bool:
+        """Whether the reading side of AWS knows the job yet."""
+        return not self.options.list_lag or now() - job.created_at >= self.options.list_lag * 1000
 
     def definition_in_use(self, arn: str) -> list[Job]:
         with self.changed:
@@ -545,15 +554,15 @@ class Engine:
             kind = dependency.get("type")
             if kind == "SEQUENTIAL":
                 if job.children is None or dependency.get("jobId"):
-                    raise Refused("SEQUENTIAL dependencies are for array jobs and name no job")
+                    raise RefusedError("SEQUENTIAL dependencies are for array jobs and name no job")
                 links += itertools.pairwise(job.children)
                 continue
             other = self.jobs.get(dependency.get("jobId") or "")
             if other is None:
-                raise Refused(f"Job dependency {dependency.get('jobId')} does not exist")
+                raise RefusedError(f"Job dependency {dependency.get('jobId')} does not exist")
             if kind == "N_TO_N":
                 if job.children is None or other.children is None or len(other.children) != len(job.children):
-                    raise Refused("N_TO_N dependencies are for array jobs of one size")
+                    raise RefusedError("N_TO_N dependencies are for array jobs of one size")
                 links += zip(other.children, job.children, strict=True)
             else:
                 links.append((other, job))
@@ -724,15 +733,15 @@ class Engine:
         return virtual(job) if callable(virtual) else virtual
 
     def _cannot_start(self, job: Job) -> Outcome | None:
-        if payload_size(job.overrides) > 8192:  # noqa: PLR2004  # ECS's own limit, met only when the task starts
+        if payload_size(job.overrides) > 8192:  # ECS's own limit, met only when the task starts
             return Outcome(exit_code=None, status_reason="Container Overrides length must be at most 8192")
         image = job.definition.container_properties["image"]
         if any(fnmatch.fnmatchcase(image, glob) for glob in self.options.missing_images):
-            why = f"CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref {image}: not found"
+            why = f"CannotPullContainerError: failed to resolve ref {image}: not found"
             return Outcome(exit_code=None, reason=why, status_reason=NOT_STARTED)
         for secret in job.definition.container_properties.get("secrets") or ():
             if secret["valueFrom"] not in self.options.secrets:
-                why = "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed"
+                why = "ResourceInitializationError: unable to pull secrets or registry auth: the secret is not there"
                 return Outcome(exit_code=None, reason=why, status_reason=NOT_STARTED)
         return None
 
@@ -759,11 +768,12 @@ class Engine:
             return
 
         def put() -> None:
-            job.logs.ensure_log_group("/aws/batch/job")
-            job.logs.ensure_log_stream("/aws/batch/job", stream)
-            if lines:
-                events = [{"timestamp": at, "message": text} for at, text in lines]
-                job.logs.put_log_events("/aws/batch/job", stream, events)
+            with self._log_lock:
+                job.logs.ensure_log_group("/aws/batch/job")
+                job.logs.ensure_log_stream("/aws/batch/job", stream)
+                if lines:
+                    events = [{"timestamp": at, "message": text} for at, text in lines]
+                    job.logs.put_log_events("/aws/batch/job", stream, events)
 
         if options.log_lag:
             self._clock.after(options.log_lag, put)

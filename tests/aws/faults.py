@@ -1,7 +1,7 @@
 """What can go wrong between boto3 and AWS, on request or at random from a seed.
 
-A fault is chosen by the action's name and its count alone, ``f(seed, action, n)``, so a schedule replays whatever threads
-do; the n-th SubmitJob of a run meets the same fate every time.
+A fault is chosen by the action's name and its count alone, ``f(seed, action, n)``, so a schedule replays whatever
+threads do; the n-th SubmitJob of a run meets the same fate every time.
 
 ========== ==================================================================================================
 kind       what the client sees
@@ -12,6 +12,7 @@ throttle   429 TooManyRequestsException from Batch, each other service's own wor
 error      500, before anything happened
 reset      the connection is reset before the request was handled
 drop       the request is **handled**, then the connection is reset in place of an answer
+late       the connection is reset at once, and the request is **handled** `Step.seconds` later
 lost       the request is **handled**, then 500 in place of an answer
 truncate   the request is **handled**, the answer's body ends in the middle: botocore does not compare lengths, and
            makes of half a JSON body a **successful, empty answer**, ``{"ResponseMetadata": …}`` and nothing else
@@ -29,9 +30,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-KINDS = ("ok", "delay", "throttle", "error", "reset", "drop", "lost", "truncate")
-AFTERWARDS = frozenset({"drop", "lost", "truncate"})
-"""Faults of a request that was handled."""
+KINDS = ("ok", "delay", "throttle", "error", "reset", "drop", "lost", "late", "truncate")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Step:
     kind
         One of `KINDS`.
     seconds
-        Added before the answer, whatever the kind.
+        Added before the answer, whatever the kind; before the work when it is ``late``.
     """
 
     kind: str = "ok"
@@ -78,7 +77,7 @@ class _Random:
             for kind, chance in self.chances:
                 mark -= chance
                 if mark < 0:
-                    return Step(kind, dice.random() * self.max_delay if kind == "delay" else 0.0)
+                    return Step(kind, dice.random() * self.max_delay if kind in ("delay", "late") else 0.0)
         return OK
 
 
@@ -107,18 +106,18 @@ class Faults:
         self.submit_rate: float | None = None
         self.submit_burst = 50.0
         self.injected: list[tuple[str, str]] = []
-        self._scripts: dict[str, deque[Step]] = {}
+        self._scripts: dict[tuple[str, str], deque[Step]] = {}
         self._random: list[_Random] = []
         self._counts: Counter[tuple[str, str]] = Counter()
         self._budget: int | None = None
         self._tokens: float | None = None
         self._filled_at = 0.0
 
-    def script(self, action: str, *steps: str | Step) -> None:
+    def script(self, action: str, *steps: str | Step, service: str = "batch") -> None:
         """Give the next calls of an action (a glob; ``*`` is any) these fates in turn; then all is well again."""
         made = [Step(step) if isinstance(step, str) else step for step in steps]
         with self._lock:
-            self._scripts.setdefault(action, deque()).extend(made)
+            self._scripts.setdefault((service, action), deque()).extend(made)
 
     def random(
         self,
@@ -165,14 +164,14 @@ class Faults:
             if service == "batch" and action == "SubmitJob" and not self._token():
                 step = Step("throttle")
             else:
-                step = self._scripted(action) or self._by_chance(service, action, n)
+                step = self._scripted(service, action) or self._by_chance(service, action, n)
             if step.kind != "ok":
                 self.injected.append((action, step.kind))
             return step
 
-    def _scripted(self, action: str) -> Step | None:
-        for glob, steps in self._scripts.items():
-            if steps and fnmatch.fnmatchcase(action, glob):
+    def _scripted(self, service: str, action: str) -> Step | None:
+        for (services, actions), steps in self._scripts.items():
+            if steps and fnmatch.fnmatchcase(action, actions) and fnmatch.fnmatchcase(service, services):
                 return steps.popleft()
         return None
 

@@ -1,5 +1,6 @@
 """`Rig`: a stand-in for an AWS account, and a test's hands on it."""
 
+# ruff: noqa: ANN401  # requests, moto's models and boto3's clients are what they are
 from __future__ import annotations
 
 import fnmatch
@@ -123,7 +124,7 @@ class Rig:
         for role in iam.get_roles():
             if role.name == EXECUTION_ROLE:
                 return str(role.arn)
-        return str(iam.create_role(EXECUTION_ROLE, "{}", "/", None, "", {}, None).arn)
+        return str(iam.create_role(EXECUTION_ROLE, "{}", "/", None, "", [], None).arn)
 
     def queue(
         self,
@@ -220,7 +221,7 @@ class Rig:
     def finish(
         self, which: str = "*", exit_code: int = 0, *, reason: str | None = None, status_reason: str | None = None
     ) -> int:
-        """End virtual jobs, array children included, that are RUNNING: by id, or by a glob on names; returns how many."""
+        """End virtual jobs that are RUNNING, array children included, by id or by a glob on names; returns how many."""
         outcome = Outcome(0, exit_code, reason, status_reason or Outcome.status_reason)
         with self.engine.changed:
             running = [

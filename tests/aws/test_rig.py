@@ -1,15 +1,18 @@
 """The rig itself, by plain boto3: it behaves as AWS Batch is described, and its checker and faults strike."""
 
+# ruff: noqa: ANN401  # requests, moto's models and boto3's clients are what they are
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +141,7 @@ def test_each_attempt_has_a_directory_of_its_own_that_goes_away(aws: Account) ->
     assert first[1:] == ["here"]
     assert second[1:] == []
     assert first[0] != second[0]
-    assert not os.path.exists(first[0])
+    assert not Path(first[0]).exists()
 
 
 def test_exit_codes_and_programs_that_do_not_exist(aws: Account) -> None:
@@ -181,6 +184,14 @@ def test_the_end_of_a_log_is_where_the_token_repeats(aws: Account) -> None:
             break
         token = page["nextForwardToken"]
     assert seen == ["1", "2", "3", "4", "5"]
+
+
+def test_logs_are_paged_as_small_as_asked(aws: Account) -> None:
+    aws.sh("lines", "for i in 1 2 3; do echo $i; done")
+    aws.rig.wait_idle()
+    aws.rig.options.page_size = 2
+    stream = aws.one(aws.rig.job("lines").id)["container"]["logStreamName"]
+    assert aws.messages(stream) == ["1", "2"]
 
 
 def test_log_streams_can_come_late_or_never(aws: Account) -> None:
@@ -539,6 +550,15 @@ def test_pages_do_not_shift_when_jobs_arrive(aws: Account) -> None:
     assert names == ["job-3", "job-2", "job-1", "job-0"]
 
 
+def test_a_new_job_may_take_a_while_to_be_seen(aws: Account) -> None:
+    aws.rig.options.list_lag = 0.2
+    aws.rig.virtual()
+    job = aws.submit("new")
+    assert aws.describe(job) == aws.batch.list_jobs(jobQueue="q")["jobSummaryList"] == []
+    until(lambda: aws.describe(job) != [])
+    assert len(aws.batch.list_jobs(jobQueue="q")["jobSummaryList"]) == 1
+
+
 def test_the_queue_has_a_front_and_its_head_says_why(aws: Account) -> None:
     aws.rig.set_capacity(aws.queue, 0.25)
     aws.rig.virtual()
@@ -550,7 +570,7 @@ def test_the_queue_has_a_front_and_its_head_says_why(aws: Account) -> None:
     reasons = [one.get("statusReason") for one in aws.describe(*jobs[1:])]
     aws.rig.finish()
     reasons = [one.get("statusReason") for one in aws.describe(*jobs[1:])]
-    assert reasons[0].startswith("MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE")
+    assert str(reasons[0]).startswith("MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE")
     assert reasons[1] is None
     aws.rig.set_capacity(aws.queue, 0.5)
     assert [one["status"] for one in aws.describe(*jobs)] == ["SUCCEEDED", "RUNNING", "RUNNING"]
@@ -647,7 +667,60 @@ def test_tags_are_kept(aws: Account) -> None:
     assert aws.batch.list_tags_for_resource(resourceArn=aws.one(job)["jobArn"])["tags"] == {"ezbatch:run": "r1"}
 
 
+def test_jobs_can_be_held_anywhere_before_they_run(aws: Account) -> None:
+    aws.rig.virtual(0)
+    for state in ("SUBMITTED", "RUNNABLE", "STARTING"):
+        aws.rig.hold(state)
+        parent = aws.submit(f"{state}-parent")
+        array = aws.submit(f"{state}-array", arrayProperties={"size": 2}, after=(parent,))
+        assert [aws.one(one)["status"] for one in (parent, array)] == [
+            state,
+            "SUBMITTED" if state == "SUBMITTED" else "PENDING",
+        ]
+        aws.rig.release()
+        aws.rig.wait_idle()
+        assert [aws.one(one)["status"] for one in (parent, array)] == ["SUCCEEDED", "SUCCEEDED"]
+
+
 # Size
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_happens_everything_ends_and_nothing_leaks(aws: Account, seed: int) -> None:
+    """Random DAGs, arrays and retries, real and virtual, cancelled and terminated at random, from several threads."""
+    dice = random.Random(seed)
+    aws.rig.set_capacity(aws.queue, 4)
+    aws.rig.options.stop_grace = 0.05
+
+    def outcome(job: Job) -> Outcome | None:
+        fate = random.Random(f"{seed} {job.name} {job.index} {job.attempt}").random()
+        return None if fate < 0.1 else Outcome(fate / 50, 0 if fate < 0.9 else 1)
+
+    aws.rig.virtual(outcome)
+    jobs: list[str] = []
+    with ThreadPoolExecutor(4) as pool:
+        for n in range(60):
+            more: Json = {"retryStrategy": {"attempts": dice.randint(1, 3)}}
+            if dice.random() < 0.2:
+                more["arrayProperties"] = {"size": dice.randint(2, 5)}
+            after = tuple(dice.sample(jobs, min(len(jobs), dice.choice((0, 1, 3)))))
+            jobs.append(aws.submit(f"job-{n}", "sleep", "0.02", after=after, **more))
+            if dice.random() < 0.3:
+                stop = dice.choice((aws.batch.cancel_job, aws.batch.terminate_job))
+                pool.submit(stop, jobId=dice.choice(jobs), reason="because")
+    aws.rig.wait_idle()
+    assert set(aws.rig.states()) <= {"SUCCEEDED", "FAILED"}
+    assert all(abs(used) < 1e-9 for used in aws.rig.engine._used.values())
+    for start in range(0, len(jobs), 50):
+        for one in aws.describe(*jobs[start : start + 50]):
+            if "arrayProperties" in one:
+                summary = one["arrayProperties"]["statusSummary"]
+                assert summary["SUCCEEDED"] + summary["FAILED"] == one["arrayProperties"]["size"]
+                assert (one["status"] == "FAILED") == bool(summary["FAILED"])
+            elif one["status"] == "SUCCEEDED":
+                parents = aws.describe(*(parent["jobId"] for parent in one["dependsOn"]))
+                assert all(parent["status"] == "SUCCEEDED" for parent in parents)
+                assert all(parent["stoppedAt"] <= one["startedAt"] for parent in parents)
 
 
 def test_five_hundred_jobs_as_fast_as_they_come(aws: Account) -> None:
@@ -864,22 +937,19 @@ def test_overrides_too_long_for_ecs_are_accepted_and_fail(aws: Account) -> None:
     assert len(aws.rig.take_violations()) == 1
 
 
-def _refused(call: Any) -> bool:
-    try:
-        call()
-    except ClientError as exc:
-        assert exc.response["Error"]["Code"] == "ClientException"
-        assert exc.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-        return True
-    return False
-
-
 def _code(call: Any) -> str:
+    """The error code that a call ends in, with its status; empty if all went well."""
     try:
         call()
     except ClientError as exc:
-        return str(exc.response["Error"]["Code"])
+        return f"{exc.response['Error']['Code']} {exc.response['ResponseMetadata']['HTTPStatusCode']}"
     return ""
+
+
+def _refused(call: Any) -> bool:
+    code = _code(call)
+    assert code in ("", "ClientException 400")
+    return bool(code)
 
 
 # Faults
@@ -922,9 +992,18 @@ def test_half_an_answer_looks_like_an_empty_success(aws: Account) -> None:
     aws.rig.bucket("data")
     s3 = aws.rig.client("s3")
     s3.put_object(Bucket="data", Key="k", Body=b"x" * 100)
-    aws.rig.faults.script("GET", "truncate")
+    aws.rig.faults.script("GET", "truncate", service="s3")
     with pytest.raises(ResponseStreamingError):
         s3.get_object(Bucket="data", Key="k")["Body"].read()
+
+
+def test_a_late_request_is_handled_when_nobody_waits_any_more(aws: Account) -> None:
+    aws.rig.virtual()
+    aws.rig.faults.script("SubmitJob", Step("late", 0.2))
+    with pytest.raises(ConnectionClosedError):
+        aws.submit("late")
+    assert aws.rig.jobs() == []
+    aws.rig.wait_for("late", "RUNNING")
 
 
 def test_a_lost_answer_and_a_retry_make_a_duplicate(aws: Account) -> None:
@@ -962,7 +1041,7 @@ def test_random_faults_replay_and_end(aws: Account) -> None:
     assert 20 < kinds["drop"] < 65
     aws.rig.faults.random(5, throttle=1.0, max_faults=3)
     codes = [_code(lambda: aws.describe("x")) for _ in range(5)]
-    assert codes == ["TooManyRequestsException"] * 3 + [""] * 2
+    assert codes == ["TooManyRequestsException 429"] * 3 + [""] * 2
     assert len(aws.rig.faults.injected) == 3
 
 
@@ -975,7 +1054,7 @@ def test_bursts_and_other_services(aws: Account) -> None:
     for service in ("logs", "sts", "s3"):
         aws.rig.faults.random(1, service=service, throttle=1.0)
     calls = (aws.logs.describe_log_groups, aws.rig.client("sts").get_caller_identity, aws.rig.client("s3").list_buckets)
-    assert [_code(call) for call in calls] == ["ThrottlingException", "Throttling", "SlowDown"]
+    assert [_code(call) for call in calls] == ["ThrottlingException 400", "Throttling 400", "SlowDown 503"]
 
 
 def test_the_rate_limit_is_a_token_bucket() -> None:
@@ -1023,13 +1102,13 @@ def test_reset_ends_everything(aws: Account) -> None:
 
 def test_it_runs_by_itself() -> None:
     command = [sys.executable, "-m", "tests.aws.batch_server", "--port", "0", "--virtual", "0"]
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as server:
         try:
             assert server.stdout is not None
             lines = [server.stdout.readline().strip() for _ in range(10)]
             exports = dict(line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export "))
-            with urllib.request.urlopen(exports["AWS_ENDPOINT_URL"] + "/rig/report") as answer:
+            with urllib.request.urlopen(f"{exports['AWS_ENDPOINT_URL']}/rig/report") as answer:  # noqa: S310  # it is http
                 assert json.load(answer) == {"calls": {}, "violations": [], "jobs": []}
             script = "import boto3; print(boto3.client('batch').describe_job_queues()['jobQueues'][0]['jobQueueName'])"
             seen = subprocess.run(
