@@ -9,13 +9,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from ezbatch import database, spec
 from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, array_state
 from ezbatch.errors import EngineError, JobNotFoundError, Problem
-from ezbatch.local import engine, machine, runners, store
+from ezbatch.local import machine, process, runners, store
+from ezbatch.local.files import AttemptFiles, attempt_files
 from ezbatch.planning import Plan, PlannedJob, count_text, size_text
 from ezbatch.settings import Settings
 
@@ -112,7 +112,7 @@ class LocalBackend:
         ids = {job.name: f"{run_id}-{job.slug}" for job in plan.jobs}
         known = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
         if known is None:
-            with database.translated(self.directory / "engine.db"), database.transaction(self.connection):
+            with database.translated(store.path(self.directory)), database.transaction(self.connection):
                 self._insert(run_id, plan, ids)
         if accepted.keys() != ids.keys():
             record(ids)
@@ -163,9 +163,9 @@ class LocalBackend:
         }
 
     def _start(self) -> None:
-        if engine.alive(self.directory):
+        if process.alive(self.directory):
             return
-        why = engine.start(self.directory)
+        why = process.start(self.directory)
         if why:
             message = (
                 f"the local engine could not be started: {why}. The jobs are kept: "
@@ -209,8 +209,8 @@ class LocalBackend:
         row = self.connection.execute("SELECT held FROM runs WHERE id = ?", (run_id,)).fetchone()
         if row is None:
             return f"the local engine knows nothing of it: {self.directory} may have been emptied"
-        said = engine.problem(self.directory)
-        if not engine.alive(self.directory):
+        said = process.problem(self.directory)
+        if not process.alive(self.directory):
             return said or "the local engine was killed; jobs that were running go on, no other starts"
         if row[0]:
             return "the local engine was killed and another has come; jobs that were running go on, no other starts"
@@ -225,7 +225,7 @@ class LocalBackend:
         self._request("cancel", run_id, list(job_ids), reason)
 
     def _request(self, kind: str, run_id: str, jobs: list[str], reason: str) -> None:
-        with database.translated(self.directory / "engine.db"):
+        with database.translated(store.path(self.directory)):
             self.connection.execute(
                 "INSERT INTO requests(kind, run, jobs, reason) VALUES (?, ?, ?, ?)",
                 (kind, run_id, json.dumps(jobs), reason),
@@ -237,12 +237,12 @@ class LocalBackend:
 
     # Logs
 
-    def log(self, run_id: str, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:  # noqa: ARG002 - the ids are unique here
+    def log(self, run_id: str, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:
         """Return the lines of an attempt that are new, with the time at which each was first seen on disk."""
         lines = (
             cursor
             if isinstance(cursor, _Lines)
-            else _Lines(engine.attempt_directory(self.directory, report.job_id, attempt))
+            else _Lines(attempt_files(self.directory, run_id, report.job_id, attempt))
         )
         stopped = report.state.terminal or any(a.number == attempt and a.stopped is not None for a in report.attempts)
         return [LogEvent(when, report.name, attempt, line) for when, line in lines.read(whole=stopped)], lines
@@ -296,8 +296,8 @@ class _Lines:
     #: is read for one page.
     longest = 256 * 1024
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, files: AttemptFiles) -> None:
+        self.files = files
         self.offset = 0
         self.rest = b""
         self.times: list[tuple[int, float]] = []
@@ -306,7 +306,7 @@ class _Lines:
     def read(self, *, whole: bool) -> Iterator[tuple[datetime, str]]:
         """Yield the lines that are new; with ``whole`` also a last one without a newline."""
         try:
-            file = (self.directory / "log").open("rb")
+            file = self.files.log.open("rb")
         except FileNotFoundError:
             return
         with file:
@@ -337,14 +337,14 @@ class _Lines:
         if self.times and self.times[0][0] >= offset:
             return datetime.fromtimestamp(self.times[0][1], timezone.utc)
         try:
-            seconds = (self.directory / "log").stat().st_mtime
+            seconds = self.files.log.stat().st_mtime
         except OSError:
             seconds = time.time()
         return datetime.fromtimestamp(seconds, timezone.utc)
 
     def _more_times(self) -> bool:
         try:
-            with (self.directory / "times").open("rb") as file:
+            with self.files.times.open("rb") as file:
                 file.seek(self.times_offset)
                 text = file.read()
         except OSError:

@@ -1,25 +1,23 @@
 """The scheduler: starts jobs as their parents succeed and the machine has room, and keeps what became of them.
 
-``python -m ezbatch.local.engine DIRECTORY`` becomes the engine of that directory, in the background, unless it
-has one. It ends by itself when there is nothing left to do. Nothing is lost when it is killed: jobs go on under their
-supervisors, which leave the exit code on disk, and the next engine finds them there.
+Nothing is lost when its process is killed: jobs go on under their supervisors, which leave the exit code on disk, and
+the next engine finds it there.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
-import fcntl
 import heapq
 import json
 import logging
 import os
-import select
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -29,35 +27,25 @@ from typing import Any
 
 from ezbatch import database, preloader
 from ezbatch.local import runners, store
+from ezbatch.local.files import AttemptFiles, attempt_files, last_line, read_status, run_directory, status_file
 from ezbatch.local.runners import Host
 
-__all__ = ["Engine", "alive", "attempt_directory", "problem", "start"]
+__all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds without work after which the engine ends.
-LINGER = 3.0
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 10
 #: Seconds for which smaller jobs may overtake one that waits for room.
 PATIENCE = 60.0
 #: Seconds between two looks at logs, timeouts and adopted jobs.
 TICK = 0.25
-#: Seconds between two looks for new work.
-POLL = 0.02
 #: Seconds that changes may wait to be written together.
 FLUSH = 0.05
 #: Seconds that a supervisor found without a pid file is given to write it.
 SETTLE = 2.0
 
 _LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-_LOCK = "engine.lock"
-
-
-def attempt_directory(directory: Path, job_id: str, number: int) -> Path:
-    """Return where an attempt keeps its log and the rest; the supervisor and the reader of logs know it too."""
-    base, _colon, child = job_id.partition(":")
-    return directory / "jobs" / base / child / str(number) if child else directory / "jobs" / base / str(number)
 
 
 @dataclasses.dataclass(eq=False)
@@ -66,8 +54,9 @@ class _Attempt:
 
     job: _Job
     number: int
-    directory: Path
+    files: AttemptFiles
     started: float
+    work: str = ""  # of one that this engine started
     process: subprocess.Popen[bytes] | None = None
     pid: int = 0
     ending: str = ""  # why it is being ended: "timeout" or "cancel"
@@ -130,12 +119,15 @@ class Engine:
         self.ready: dict[tuple[float, int], deque[_Job]] = {}
         self.running: dict[int, _Attempt] = {}  # by pid of the supervisor
         self.adopted: list[_Attempt] = []
+        self.prepared: set[str] = set()  # runs whose directory is there
         self.dirty: dict[str, _Job] = {}
         self.used_vcpus = 0.0
         self.used_memory = 0
         self.last_tick = 0.0
         self.last_flush = 0.0
         self.flush_failed = ""
+        self.spare: list[str] = []  # empty working directories
+        self.janitor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="janitor")
         self.on_problem: Callable[[str], None] = lambda _text: None
 
     # Taking up work
@@ -318,21 +310,25 @@ class Engine:
 
     def _start(self, job: _Job) -> None:
         number = job.attempts[-1][0] + 1 if job.attempts else 1
-        directory = attempt_directory(self.directory, job.id, number)
+        files = attempt_files(self.directory, job.run, job.id, number)
         definition = self.definitions[job.run][job.spec["definition"]]
         host = self.hosts[job.run]
-        attempt = _Attempt(job, number, directory, self.clock())
+        attempt = _Attempt(job, number, files, self.clock())
         try:
-            (directory / "work").mkdir(parents=True, exist_ok=True)
+            if job.run not in self.prepared:
+                run_directory(self.directory, job.run).mkdir(parents=True, exist_ok=True)
+                self.prepared.add(job.run)
+            work = attempt.work = self._work_directory()
+            status = status_file(self.directory, job.run)
             environment = self._environment(job, definition, number)
             spec = {**job.spec, "id": job.id}
             argv, variables = runners.command(
-                job.spec["runner"], host, spec, definition, environment, directory, number
+                job.spec["runner"], host, spec, definition, environment, files, status, work, number
             )
-            with (directory / "log").open("ab") as output:
+            with files.log.open("ab") as output:
                 attempt.process = subprocess.Popen(
                     argv,
-                    cwd=directory / "work",
+                    cwd=work,
                     env=variables,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -406,7 +402,8 @@ class Engine:
         self.used_memory -= memory
         now = self.clock()
         reason = self._reason(attempt, code)
-        self._note_log(attempt)
+        if attempt.log_size:  # otherwise it was over before it was looked at, and the log's own time says it all
+            self._note_log(attempt)
         job.attempts[-1] = [attempt.number, attempt.started, now, code, reason]
         job.tries += 1
         if attempt.ending:
@@ -431,16 +428,16 @@ class Engine:
         in_container = job.spec["runner"] in runners.CONTAINERS
         if in_container:
             with contextlib.suppress(OSError, ValueError):
-                killed, _space, _code = (attempt.directory / "ended").read_text().partition(" ")
+                killed, _space, _code = attempt.files.ended.read_text().partition(" ")
                 if killed == "true":
                     return f"OutOfMemoryError: Container killed due to memory usage (over {job.spec['memory']} MiB)"
             if code == 125:  # noqa: PLR2004 - docker's and podman's own failure
-                return f"CannotStartContainerError: {_last_line(attempt.directory / 'log')}"
+                return f"CannotStartContainerError: {last_line(attempt.files.log)}"
         if code in preloader.EXIT_CODES and "EZBATCH_COMMAND" in {
             **self.definitions[job.run][job.spec["definition"]]["environment"],
             **job.spec["environment"],
         }:
-            return _last_line(attempt.directory / "log") or preloader.EXIT_CODES[code]
+            return last_line(attempt.files.log) or preloader.EXIT_CODES[code]
         if code > 128:  # noqa: PLR2004 - the shell's way to tell a signal
             with contextlib.suppress(ValueError):
                 return f"exit code {code}: ended by signal {signal.Signals(code - 128).name}"
@@ -514,14 +511,31 @@ class Engine:
 
     def _tidy(self, attempt: _Attempt) -> None:
         """Remove the scratch files of an attempt that succeeded, as a container's would be gone; its log stays."""
-        work = attempt.directory / "work"
-        try:
-            work.rmdir()
-        except OSError:
-            threading.Thread(target=shutil.rmtree, args=(work,), kwargs={"ignore_errors": True}).start()
-        private = attempt.directory / "root"
-        if private.exists():
-            threading.Thread(target=shutil.rmtree, args=(private,), kwargs={"ignore_errors": True}).start()
+        with contextlib.suppress(OSError):
+            if attempt.work and not any(os.scandir(attempt.work)):
+                self.spare.append(attempt.work)
+                attempt.work = ""
+        if attempt.work:
+            self.janitor.submit(shutil.rmtree, attempt.work, ignore_errors=True)
+        if attempt.job.spec["runner"] == "bwrap":
+            self.janitor.submit(shutil.rmtree, attempt.files.root, ignore_errors=True)
+
+    def _work_directory(self) -> str:
+        """Return an empty directory; making and removing one takes long, so they are used again."""
+        if self.spare:
+            return self.spare.pop()
+        parent = self.directory / "work"
+        parent.mkdir(exist_ok=True)
+        return tempfile.mkdtemp(dir=parent, prefix="")
+
+    def close(self) -> None:
+        """Leave nothing behind that the next engine would not look for."""
+        self.flush(now=True)
+        self.janitor.shutdown()
+        for path in self.spare:
+            with contextlib.suppress(OSError):
+                Path(path).rmdir()
+        self.connection.close()
 
     # Ending on purpose
 
@@ -574,10 +588,10 @@ class Engine:
     def _note_log(self, attempt: _Attempt) -> None:
         """Keep when the log had grown how far: the job writes it itself, so that it needs no engine to be written."""
         with contextlib.suppress(OSError):
-            size = (attempt.directory / "log").stat().st_size
+            size = attempt.files.log.stat().st_size
             if size > attempt.log_size:
                 attempt.log_size = size
-                with (attempt.directory / "times").open("a") as times:
+                with attempt.files.times.open("a") as times:
                     times.write(f"{size} {self.clock():.3f}\n")
 
     # After an engine was killed
@@ -588,13 +602,13 @@ class Engine:
         if job.attempts and job.attempts[-1][2] is not None:
             number += 1  # that one has ended; look for one that was begun and not written down
         number = max(number, 1)
-        directory = attempt_directory(self.directory, job.id, number)
-        if not (directory / "work").exists() and not (directory / "pid").exists():
+        files = attempt_files(self.directory, job.run, job.id, number)
+        if not files.log.exists():
             return
-        started = directory.stat().st_mtime
+        started = self.clock()
         with contextlib.suppress(OSError):
-            started = (directory / "pid").stat().st_mtime
-        attempt = _Attempt(job, number, directory, started)
+            started = files.log.stat().st_ctime
+        attempt = _Attempt(job, number, files, started)
         if job.attempts and job.attempts[-1][0] == number:
             attempt.started = job.attempts[-1][1]
         attempt.lost_at = self.clock() + SETTLE
@@ -604,9 +618,10 @@ class Engine:
         self._begin(attempt)
 
     def _watch_adopted(self, now: float) -> None:
+        statuses = {run: read_status(status_file(self.directory, run)) for run in {a.job.run for a in self.adopted}}
         for attempt in list(self.adopted):
-            code = _recorded_code(attempt.directory)
-            if code is None and _supervised(attempt):
+            pid, code = statuses[attempt.job.run].get(attempt.files.name, (0, None))
+            if code is None and pid and _supervised(attempt, pid):
                 attempt.lost_at = now + SETTLE
                 continue
             if code is None and attempt.lost_at is not None and now < attempt.lost_at:
@@ -668,6 +683,7 @@ class Engine:
         for run in over:
             del self.live_jobs[run], self.hosts[run], self.definitions[run]
             self.held.discard(run)
+            self.prepared.discard(run)
 
     @property
     def idle(self) -> bool:
@@ -691,35 +707,19 @@ class Engine:
 _LOST = "lost: the machine or the engine's files went away while it ran"
 
 
-def _last_line(path: Path) -> str:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else ""
-    return ""
-
-
-def _recorded_code(directory: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        text = (directory / "exit").read_text(encoding="ascii")
-        if text.endswith("\n"):
-            return int(text)
-    return None
-
-
-def _supervised(attempt: _Attempt) -> bool:
-    """Return whether the attempt's supervisor is alive: one of its words is the attempt's directory."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((attempt.directory / "pid").read_text(encoding="ascii"))
-        if Path("/proc").is_dir() and Path(f"/proc/{os.getpid()}").exists():
+def _supervised(attempt: _Attempt, pid: int) -> bool:
+    """Return whether the attempt's supervisor is alive: a process with that number and the attempt's name as a word."""
+    name = os.fsencode(attempt.files.name)
+    if Path("/proc/self").exists():
+        words: list[bytes] = []
+        with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            found = os.fsencode(attempt.directory) in words
-        else:
-            listed = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)
-            found = os.fsencode(attempt.directory) in listed.stdout
-        attempt.pid = pid if found else attempt.pid
-        return found
-    return False
+    else:
+        listed = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False)
+        words = listed.stdout.split()
+    if name in words:
+        attempt.pid = pid
+    return name in words
 
 
 def _processes() -> Iterable[int]:
@@ -746,143 +746,3 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
     for pid in members:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
-
-
-# The process
-
-
-class _Lock:
-    """The engine's lock file: who holds it is the engine. It also says what is wrong, in space taken beforehand.
-
-    A full disk must not keep the engine from saying that the disk is full.
-    """
-
-    size = 1024
-
-    def __init__(self, directory: Path) -> None:
-        self.descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-
-    def take(self) -> bool:
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        self.say("")
-        return True
-
-    def say(self, text: str) -> None:
-        os.pwrite(self.descriptor, text.encode()[: self.size].ljust(self.size), 0)
-
-    def release(self) -> None:
-        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-
-
-def alive(directory: Path) -> bool:
-    """Return whether the directory has an engine."""
-    try:
-        descriptor = os.open(directory / _LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def problem(directory: Path) -> str:
-    """Return what the engine says is wrong, or nothing."""
-    with contextlib.suppress(OSError):
-        return (directory / _LOCK).read_bytes()[: _Lock.size].decode(errors="replace").strip()
-    return ""
-
-
-def start(directory: Path) -> str:
-    """Start the directory's engine unless it has one; return nothing, or why it could not be started."""
-    argv = [sys.executable, "-m", "ezbatch.local.engine", str(directory)]
-    try:
-        with (directory / "engine.log").open("ab") as output:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                check=False,
-                cwd="/",
-            )
-    except OSError as error:
-        return f"{error.strerror}: {error.filename}"
-    return "" if done.returncode == 0 else (_last_line(directory / "engine.log") or f"exit code {done.returncode}")
-
-
-def main(directory: Path) -> int:
-    """Become the engine of a directory, in the background."""
-    lock = _Lock(directory)
-    if not lock.take():
-        return 0
-    engine = Engine(directory)
-    engine.connection.close()  # SQLite's connections do not survive a fork
-    # The one that started this need not wait any longer, and has no child to look after.
-    if os.fork():
-        os._exit(0)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    try:
-        while lock.take():
-            engine = Engine(directory)
-            engine.on_problem = lock.say
-            engine.recover()
-            _loop(engine)
-            # Whoever submits adds its work first and looks for an engine then. So: give up the lock, then look once
-            # more; one of the two sees the other.
-            engine.connection.close()
-            lock.release()
-            if not _work(directory):
-                break
-    except BaseException as error:
-        log.exception("the engine stops")
-        with contextlib.suppress(OSError):
-            lock.say(f"the local engine stopped: {error}")
-        raise
-    return 0
-
-
-def _work(directory: Path) -> bool:
-    connection = store.connect(directory)
-    try:
-        query = (
-            "SELECT EXISTS(SELECT 1 FROM jobs JOIN runs ON runs.id = jobs.run WHERE NOT held"
-            " AND state NOT IN ('SUCCEEDED', 'FAILED', 'BLOCKED')) OR EXISTS(SELECT 1 FROM requests)"
-        )
-        return bool(connection.execute(query).fetchone()[0])
-    finally:
-        connection.close()
-
-
-def _loop(engine: Engine) -> None:
-    """Run until there has been nothing to do for a while; wake up for children that end and for new work."""
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_args: None)
-    last_work = time.monotonic()
-    while True:
-        engine.step()
-        if not engine.idle:
-            last_work = time.monotonic()
-        elif time.monotonic() - last_work > LINGER:
-            break
-        if select.select([reader], [], [], POLL)[0]:
-            with contextlib.suppress(BlockingIOError):
-                os.read(reader, 4096)
-    engine.flush(now=True)
-    signal.set_wakeup_fd(-1)
-    os.close(reader)
-    os.close(writer)
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

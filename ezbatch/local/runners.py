@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ezbatch.local.files import AttemptFiles
+
 __all__ = ["CONTAINERS", "Host", "available", "choose", "command", "host_environment", "stop_command"]
 
 CONTAINERS = ("docker", "podman")
@@ -45,27 +47,27 @@ _CLIENT = (
 _PROBE_TIMEOUT = 10
 
 # Every attempt runs under this shell, which outlives the engine: the exit code is on disk whatever happens to that.
-# The shell itself ignores the signals of a cancellation, its command gets them. The code ends in a newline: without
-# one it was cut off and does not count.
+# The shell itself ignores the signals of a cancellation, its command gets them. Its variables begin with ez_ because
+# one that the job's environment has, too, would reach the command changed.
 _SUPERVISOR = """trap : TERM INT HUP
-d=$1; shift
-echo $$ >"$d/pid"
+ez_status=$1 ez_name=$2; shift 2
+echo "$ez_name $$" >>"$ez_status"
 "$@" </dev/null
-code=$?
-echo "$code" >"$d/exit"
-exit "$code"
+ez_code=$?
+echo "$ez_name $$ $ez_code" >>"$ez_status"
+exit "$ez_code"
 """
 
 # A container is kept until it was asked how it ended (out of memory looks like any other kill from outside).
 _CONTAINER_SUPERVISOR = """trap : TERM INT HUP
-d=$1 runtime=$2 name=$3; shift 3
-echo $$ >"$d/pid"
-"$runtime" run --name "$name" "$@" </dev/null
-code=$?
-"$runtime" inspect --format '{{.State.OOMKilled}} {{.State.ExitCode}}' "$name" >"$d/ended" 2>/dev/null
-"$runtime" rm --force --volumes "$name" >/dev/null 2>&1
-echo "$code" >"$d/exit"
-exit "$code"
+ez_status=$1 ez_name=$2 ez_ended=$3 ez_runtime=$4 ez_container=$5; shift 5
+echo "$ez_name $$" >>"$ez_status"
+"$ez_runtime" run --name "$ez_container" "$@" </dev/null
+ez_code=$?
+"$ez_runtime" inspect --format '{{.State.OOMKilled}} {{.State.ExitCode}}' "$ez_container" >"$ez_ended" 2>/dev/null
+"$ez_runtime" rm --force --volumes "$ez_container" >/dev/null 2>&1
+echo "$ez_name $$ $ez_code" >>"$ez_status"
+exit "$ez_code"
 """
 
 
@@ -186,7 +188,9 @@ def command(
     job: Mapping[str, object],
     definition: Mapping[str, object],
     environment: Mapping[str, str],
-    directory: Path,
+    files: AttemptFiles,
+    status_file: Path,
+    work: str,
     attempt: int,
 ) -> tuple[list[str], dict[str, str]]:
     """Return what to execute for one attempt, and the environment to execute it in.
@@ -201,12 +205,17 @@ def command(
         The planned job and its definition, as stored.
     environment : mapping of str to str
         The job's variables, those that Batch injects included.
-    directory : Path
-        The attempt's own; ``work`` in it is the working directory of what is no container.
+    files : AttemptFiles
+        The attempt's own.
+    status_file : Path
+        Where its supervisor writes.
+    work : str
+        The working directory of what is no container.
     attempt : int
         From 1.
     """
     argv = [str(word) for word in (job["command"] or definition["command"])]  # type: ignore[attr-defined]
+    status = (str(status_file), files.name)
     if runner in CONTAINERS:
         name = container_name(str(job["id"]), attempt)
         options = [f"--cpus={job['vcpus']:g}", f"--memory={job['memory']}m"]
@@ -223,11 +232,21 @@ def command(
             # The client needs its own PATH or HOME, so the job's has to be told by value.
             position = words.index(variable)
             words[position] = f"{variable}={environment[variable]}"
-        supervised = ["/bin/sh", "-c", _CONTAINER_SUPERVISOR, "ezbatch", str(directory), runner, name, *words]
+        supervised = [
+            "/bin/sh",
+            "-c",
+            _CONTAINER_SUPERVISOR,
+            "ezbatch",
+            *status,
+            str(files.ended),
+            runner,
+            name,
+            *words,
+        ]
         return supervised, {**environment, **client}
     if runner == "bwrap":
-        argv = [*_sandbox(job["paths"], directory, Path(host.s3_directory)), *argv]  # type: ignore[arg-type]
-    return ["/bin/sh", "-c", _SUPERVISOR, "ezbatch", str(directory), *argv], {**host.environment, **environment}
+        argv = [*_sandbox(job["paths"], files, work, host.s3_directory), *argv]  # type: ignore[arg-type]
+    return ["/bin/sh", "-c", _SUPERVISOR, "ezbatch", *status, *argv], {**host.environment, **environment}
 
 
 def stop_command(runner: str, job_id: str, attempt: int, grace: int) -> list[str] | None:
@@ -242,11 +261,11 @@ def stop_command(runner: str, job_id: str, attempt: int, grace: int) -> list[str
 _NAMESPACE = ("--unshare-pid", "--unshare-ipc")
 
 
-def _sandbox(paths: Sequence[str], directory: Path, store: Path) -> list[str]:
+def _sandbox(paths: Sequence[str], files: AttemptFiles, work: str, store: str) -> list[str]:
     """Return bubblewrap's words: this machine's files as they are, but the mounts' directories private and writable.
 
     What has to be created where this machine has a directory already (``/mnt/data`` in ``/mnt``) makes that one
-    private too, its entries shown read-only: nothing outside the attempt's directory is ever written by a mount.
+    private too, its entries shown read-only: nothing but the attempt's own files is ever written by a mount.
     """
     rebuilt: dict[Path, None] = {}
     made: dict[Path, None] = {}
@@ -272,7 +291,7 @@ def _sandbox(paths: Sequence[str], directory: Path, store: Path) -> list[str]:
         else:
             words += ["--bind", entry.path, entry.path]
     for folder in sorted(rebuilt, key=lambda item: len(item.parts)):
-        private = directory / "root" / folder.relative_to("/")
+        private = files.root / folder.relative_to("/")
         private.mkdir(parents=True, exist_ok=True)
         words += ["--bind", str(private), str(folder)]
         if folder == Path("/tmp"):  # noqa: S108 - a private /tmp hides nothing that a job has a right to
@@ -280,10 +299,10 @@ def _sandbox(paths: Sequence[str], directory: Path, store: Path) -> list[str]:
         for entry in sorted(os.scandir(folder), key=lambda item: item.name):
             words += ["--ro-bind-try", entry.path, entry.path]
     for folder in sorted(made, key=lambda item: len(item.parts)):
-        private = directory / "root" / folder.relative_to("/")
+        private = files.root / folder.relative_to("/")
         private.mkdir(parents=True, exist_ok=True)
         if folder.parent == Path("/"):
             words += ["--bind", str(private), str(folder)]
     # Whatever was hidden above, the store and the job's own directory are there.
-    words += ["--bind", str(directory), str(directory), "--bind-try", str(store), str(store)]
-    return [*words, "--chdir", str(directory / "work"), "--"]
+    words += ["--bind", work, work, "--bind-try", store, store]
+    return [*words, "--chdir", work, "--"]

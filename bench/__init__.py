@@ -1,0 +1,1 @@
+"""What ezbatch costs, beside what it is compared with: ``make bench``."""
