@@ -26,7 +26,7 @@
 
 ez_nl='
 '
-ez_pids='' ez_child='' ez_timer='' ez_caught='' ez_term='' ez_phase='' ez_code=0
+ez_pids='' ez_child='' ez_timer='' ez_caught='' ez_term='' ez_seen='' ez_phase='' ez_code=0
 
 # ez_say TEXT: one line on stderr, whatever TEXT holds, because the last line is what people and `explain` read.
 ez_say() {
@@ -112,15 +112,17 @@ ez_axes() {
 	[ "$#" -eq 0 ] && [ "$ez_index" -eq 0 ]
 }
 
-# ez_stop PID...: end processes and all below them. The kernel's list of children is read because a worker that waits
-# for `cp` cannot pass a signal on, and the process group may belong to others.
+# ez_stop SIGNAL PID...: end processes and all below them. The kernel's list of children is read because a worker that
+# waits for `cp` cannot pass a signal on, and the process group may belong to others.
 ez_stop() {
+	ez_with=$1
+	shift
 	for ez_p; do
 		ez_kids=
 		{ read -r ez_kids <"/proc/$ez_p/task/$ez_p/children"; } 2>/dev/null
-		kill -s TERM "$ez_p" 2>/dev/null
+		kill -s "$ez_with" "$ez_p" 2>/dev/null
 		# shellcheck disable=SC2086 # a list of numbers
-		ez_stop $ez_kids
+		ez_stop "$ez_with" $ez_kids
 	done
 }
 
@@ -171,13 +173,25 @@ ez_wait() {
 	ez_status=
 	while :; do
 		[ -z "$ez_term" ] || ez_arm
+		if ez_lost "$1"; then return "$ez_seen"; fi
 		ez_caught=
 		wait "$1" 2>/dev/null
 		ez_again=$?
 		[ "$ez_again" = 127 ] && [ -n "$ez_status" ] || ez_status=$ez_again
-		[ -n "$ez_caught" ] || return "$ez_status"
-		[ "$ez_again" != 127 ] || return "$ez_status"
+		if [ -z "$ez_caught" ] || [ "$ez_again" = 127 ]; then return "$ez_status"; fi
 	done
+}
+
+# ez_lost PID: bash leaves wait by longjmp from its signal handler, and when that comes just after waitpid has collected
+# a process, whichever it was, nobody has its exit code: gone for the kernel, running for bash, which would wait for it
+# for ever. The 128 + n of the signal stands for it, which cannot be taken for success.
+ez_lost() {
+	[ -n "${BASH_VERSION-}" ] && [ -n "$ez_seen" ] && ! kill -0 "$1" 2>/dev/null || return
+	# shellcheck disable=SC3045 # only bash comes here
+	case $ez_nl$(jobs -rp)$ez_nl in
+	*"$ez_nl$1$ez_nl"*) ez_say "a signal came just as process $1 ended: its exit code is lost, $ez_seen stands for it" ;;
+	*) return 1 ;;
+	esac
 }
 
 # ez_arm: SIGKILL follows SIGTERM after 30 s by default. End the uploads just before, to be able to say so. Not done in
@@ -186,9 +200,7 @@ ez_arm() {
 	ez_term=
 	[ -z "$ez_timer" ] || return 0
 	(
-		sleep 25 &
-		trap 'kill "$!"; exit' TERM
-		wait "$!"
+		sleep 25
 		kill -s ALRM "$$"
 	) >/dev/null 2>&1 &
 	ez_timer=$!
@@ -196,13 +208,13 @@ ez_arm() {
 
 # ez_signal NAME NUMBER: what a signal means depends on how far the job is.
 ez_signal() {
-	ez_caught=$1
+	ez_caught=$1 ez_seen=$((128 + $2))
 	case $ez_phase in
 	get)
 		# shellcheck disable=SC2086 # a list of numbers
-		ez_stop $ez_pids
+		ez_stop TERM $ez_pids
 		wait 2>/dev/null
-		ez_quit "$((128 + $2))" "stopped by SIG$1 during the download; the command was not run"
+		ez_quit "$ez_seen" "stopped by SIG$1; the command was not run"
 		;;
 	run) kill -s "$1" "$ez_child" 2>/dev/null ;;
 	put) ez_term=1 ;;
@@ -212,10 +224,10 @@ ez_signal() {
 
 # ez_late: the time that SIGTERM left is over.
 ez_late() {
-	ez_caught=ALRM
+	ez_caught=ALRM ez_seen=142
 	[ "$ez_phase" = put ] || return 0
 	# shellcheck disable=SC2086 # a list of numbers
-	ez_stop $ez_pids
+	ez_stop TERM $ez_pids
 	ez_say "upload failed: stopped by a signal before it was complete; the command itself ended with exit code $ez_code"
 }
 
@@ -229,6 +241,12 @@ ez_run() {
 	esac
 	exec "$@"
 }
+
+trap 'ez_signal HUP 1' HUP
+trap 'ez_signal INT 2' INT
+trap 'ez_signal TERM 15' TERM
+trap ez_late ALRM
+ez_phase='get'
 
 # A syntax error in eval ends dash and busybox sh on the spot; the trap turns that into our own code.
 trap 'ez_quit 193 "malformed EZBATCH_* variables or array index; the command was not run"' EXIT
@@ -262,12 +280,6 @@ command -v "${ez_store}_ready" >/dev/null ||
 	ez_quit 192 'no client for S3 yet, only for EZBATCH_S3=directory:/path; the command was not run'
 "${ez_store}_ready" || ez_quit 192 "no client: $ez_why; the command was not run"
 
-trap 'ez_signal HUP 1' HUP
-trap 'ez_signal INT 2' INT
-trap 'ez_signal TERM 15' TERM
-trap ez_late ALRM
-
-ez_phase='get'
 eval "ez_copy get $ez_read" || exit 190
 [ -n "$ez_write" ] || exec "$@" </dev/null
 
@@ -283,7 +295,10 @@ ez_code=$?
 ez_phase='put'
 eval "ez_copy put $ez_write"
 ez_uploads=$?
-[ -z "$ez_timer" ] || kill "$ez_timer" 2>/dev/null
+# bash would remark on the end of the timer.
+exec 2>/dev/null
+# shellcheck disable=SC2086 # a number or nothing
+ez_stop KILL $ez_timer
 [ "$ez_code" -eq 0 ] || exit "$ez_code"
 [ "$ez_uploads" -eq 0 ] || exit 191
 exit 0

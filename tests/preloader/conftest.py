@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from ezbatch.s3 import S3Mount
 
-SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash"]}
+# Where /bin/sh is bash, as on Amazon Linux, it runs in its POSIX mode.
+SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash"], "bash-posix": ["bash", "--posix"]}
 
 # Who writes and reads where root could do anything.
 NOBODY = 65534

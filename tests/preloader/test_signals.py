@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,7 +82,7 @@ def test_during_the_download(bench: Bench) -> None:
     process.send_signal(signal.SIGTERM)
     ended = finish(process)
     assert (ended.code, ended.out) == (143, b"")
-    assert ended.err == b"ezbatch: stopped by SIGTERM during the download; the command was not run\n"
+    assert ended.err == b"ezbatch: stopped by SIGTERM; the command was not run\n"
     until(lambda: not session(process.pid), "every process to end")
 
 
@@ -132,3 +133,22 @@ def test_as_the_first_process_of_a_container(bench: Bench) -> None:
     ended = finish(process)
     assert (ended.code, ended.out, ended.err) == (7, b"got TERM\n", b"")
     assert bench.objects() == {"bucket/out": b"content"}
+
+
+def test_at_any_moment(bench: Bench) -> None:
+    # Spread over the 20 to 40 ms that such a job takes; what must hold does not depend on where a signal lands.
+    bench.put("bucket/in", b"in")
+    script = ["/bin/sh", "-c", "trap 'exit 7' TERM; cat in >out; exit 5"]
+    for step in range(40):
+        process = bench.start(script, [S3Mount("s3://bucket/in", "in")], [OUT, S3Mount("out", "s3://bucket/more")])
+        threading.Event().wait(step / 1000)
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+        assert ended.code in {5, 7, 143}
+        outputs = set(bench.objects()) - {"bucket/in"}
+        if ended.code == 5:
+            assert outputs == {"bucket/out", "bucket/more"}
+        for key in outputs:
+            (bench.store / key).unlink()
+        until(lambda leader=process.pid: not session(leader), "every process to end")  # type: ignore[misc]
+        assert not list(bench.store.glob(".ezbatch-partial*"))
