@@ -5,9 +5,11 @@ The notebook beside it, ``keeling.ipynb``, does the same from Python.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ OUTPUT = HERE / "demo-output"
 STORE = OUTPUT / "s3"  # stands for S3: s3://keeling/... is keeling/... in it
 BUCKET = STORE / "keeling"
 WORKFLOW = HERE / "keeling.json"
-INTERRUPTED = 130  # what a shell says of Ctrl-C
+DETACHED = 130  # ezbatch's exit code after Ctrl-C: the run goes on
 
 
 def environment() -> dict[str, str]:
@@ -53,7 +55,21 @@ def command(*words: str) -> list[str]:
 def run(*words: str) -> int:
     """Show an ``ezbatch`` command, run it and return its exit code."""
     print(f"\n$ ezbatch {shlex.join(words)}\n", flush=True)
-    return subprocess.run(command(*words), env={**os.environ, **environment()}, check=False).returncode
+    with subprocess.Popen(command(*words), env={**os.environ, **environment()}) as process:
+        # Ctrl-C is for ezbatch, which says how to come back to the run; this waits for its answer.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def going_on() -> list[str]:
+    """Return the demo's runs that have not ended."""
+    listed = subprocess.run(
+        command("ls", "--json"), env={**os.environ, **environment()}, check=True, capture_output=True, text=True
+    )
+    return [entry["run"] for entry in json.loads(listed.stdout) if not entry["finished"] and not entry["interruption"]]
 
 
 def again(*words: str) -> str:
@@ -81,11 +97,19 @@ def main() -> int:
         return 1
     print("The Keeling curve: CO2 at Mauna Loa, from 2,225 weekly averages to a figure and a table of growth rates.")
     print("55 jobs, two of them arrays with 112 children, run on this machine; no AWS account is used.")
+    if runs := going_on():
+        print(f"\n{runs[0]} is still going on, and its data would be taken from under it. Either", file=sys.stderr)
+        print(f"    {again('wait', runs[0])}\n    {again('cancel', runs[0])}", file=sys.stderr)
+        return 1
     prepare()
     print(f"\ns3://keeling/ is {near(BUCKET)}; the data and the jobs' scripts are there now.")
     if code := run("dag", near(WORKFLOW)):
         return code
-    if run("run", near(WORKFLOW), "-q", "local", "--wait"):
+    code = run("run", near(WORKFLOW), "-q", "local", "--wait")
+    if code == DETACHED:
+        print(f"\nThe demo's runs are in a folder of its own: {again('wait', '@last')}", file=sys.stderr)
+        return code
+    if code:
         print("\nThe demo's run did not succeed. Which job failed, why, and its log:", file=sys.stderr)
         print(f"    {again('status', '@last')}\n    {again('logs', '@last', 'JOB')}", file=sys.stderr)
         print("When the cause is gone, `make demo` starts afresh.", file=sys.stderr)
@@ -95,9 +119,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        # ezbatch has had the same Ctrl-C and said how to come back to the run, which goes on by itself.
-        print(f"\nThe run goes on: {again('wait', '@last')}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.stdout.reconfigure(line_buffering=True)  # in step with what ezbatch writes, also into a file
+    sys.exit(main())
