@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ezbatch import database, preloader
 from ezbatch.local import runners, store
@@ -547,7 +547,7 @@ class Engine:
         job = attempt.job
         stop = runners.stop_command(job.spec["runner"], job.id, attempt.number, GRACE)
         if stop is None:
-            _signal_group(attempt.pid, signal.SIGTERM)
+            _signal_main(attempt.pid)
             return
         host = self.hosts[job.run]
         attempt.killed_at += GRACE  # the container runtime sends SIGKILL itself; this is for when it hangs
@@ -728,21 +728,45 @@ def _processes() -> Iterable[int]:
     return []
 
 
-def _signal_group(leader: int, number: signal.Signals) -> None:
-    """Signal every process of a supervisor's group, but bubblewrap's own: it would die and take the command along."""
-    if not leader:
+def _signal_main(supervisor: int) -> None:
+    """Ask a job to end as a container runtime would: its first process gets SIGTERM, and what it leaves is killed later.
+
+    To the whole group the signal would come twice where the first process hands it on, as ezbatch's script does.
+    """
+    parents = {pid: stat for pid, stat in _table() if stat.parent == supervisor}
+    # bubblewrap would die of it and take the command along; its own child is what matters.
+    while parents and all(stat.name == "bwrap" for stat in parents.values()):
+        parents = {pid: stat for pid, stat in _table() if stat.parent in parents}
+    if not parents:
+        _signal_group(supervisor, signal.SIGTERM)
+    for pid in parents:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _signal_group(supervisor: int, number: signal.Signals) -> None:
+    """Signal every process of a supervisor's session, those in groups of their own included."""
+    if not supervisor:
         return
-    members = []
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(supervisor, number)
+    for pid, stat in _table():
+        if stat.session == supervisor:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+
+class _Stat(NamedTuple):
+    name: str
+    parent: int
+    session: int
+
+
+def _table() -> Iterator[tuple[int, _Stat]]:
+    """Yield the machine's processes, where the system shows them in /proc."""
     for pid in _processes():
         with contextlib.suppress(OSError, ValueError, IndexError):
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-            name = stat[stat.index(b"(") + 1 : stat.rindex(b")")]
-            fields = stat[stat.rindex(b")") + 2 :].split()
-            if leader in (int(fields[2]), int(fields[3])) and (name != b"bwrap" or number == signal.SIGKILL):
-                members.append(pid)
-    if not members:  # no /proc: the whole group, then
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(leader, number)
-    for pid in members:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+            text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+            # The name may hold anything, blanks and brackets included.
+            fields = text[text.rindex(")") + 2 :].split()
+            yield pid, _Stat(text[text.index("(") + 1 : text.rindex(")")], int(fields[1]), int(fields[3]))
