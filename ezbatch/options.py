@@ -127,9 +127,11 @@ class Option:
     parse : callable
         From text to the value; raises ValueError with what to write instead.
     many : bool
-        Whether it may be given more than once.
+        Whether it takes several values, after one flag or after several.
     words : int
-        How many values it takes.
+        How many words make a value; 0 for a switch.
+    choices : tuple of str
+        The only values it takes, where these are few.
     """
 
     flags: tuple[str, ...]
@@ -139,6 +141,7 @@ class Option:
     parse: Callable[[str], Any] = str
     many: bool = False
     words: int = 1
+    choices: tuple[str, ...] = ()
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -179,15 +182,46 @@ def _checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return check
 
 
+class _Groups(argparse.Action):
+    """Collects values that are several words each, as in ``-r s3://b/x in/x s3://b/y in/y``."""
+
+    def __init__(self, *arguments: Any, words: int, **settings: Any) -> None:  # noqa: ANN401 - argparse's own
+        super().__init__(*arguments, nargs="+", **settings)
+        self.words = words
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401 - a list, since nargs is +
+        option_string: str | None = None,
+    ) -> None:
+        if len(values) % self.words:
+            said = f"{' '.join(values)!r} is {len(values)} word{'s' if len(values) != 1 else ''}"
+            parser.error(f"argument {option_string}: {said}: write {self.metavar}, as often as you need")
+        groups = [list(values[i : i + self.words]) for i in range(0, len(values), self.words)]
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), *groups])
+
+
 def add_job_options(parser: argparse.ArgumentParser, options: Iterable[Option] = OPTIONS) -> None:
-    """Add the job options to a parser. What a person leaves out is None in its result, or an empty list."""
+    """Add options to a parser. What a person leaves out is None in its result, or an empty list."""
     for option in options:
         settings: dict[str, Any] = {"dest": option.field, "help": option.help, "metavar": option.metavar}
         if option.many:
-            settings.update(action="append", default=[])
-        if option.words > 1:
-            settings["nargs"] = option.words
-        parser.add_argument(*option.flags, type=_checked(option.parse), **settings)
+            settings["default"] = []
+        if option.words == 0:
+            settings.update(action="store_true", default=None)
+            del settings["metavar"]
+        elif option.words > 1:
+            # argparse shows the metavar as one word that repeats, which is what it is.
+            settings.update(action=_Groups, words=option.words, metavar=" ".join(option.metavar))
+        else:
+            settings["type"] = _checked(option.parse)
+            if option.choices:
+                settings["choices"] = option.choices
+            if option.many:
+                settings.update(action="extend", nargs="+")
+        parser.add_argument(*option.flags, **settings)
 
 
 def job_from(values: argparse.Namespace, command: str | Sequence[str], **more: Any) -> EZBatchJob:  # noqa: ANN401 - fields
