@@ -90,7 +90,7 @@ def check_workflow(workflow: EZBatchWorkflow) -> Iterator[Problem]:
 def check_job(job: EZBatchJob, where: str = "") -> Iterator[Problem]:
     """Yield what AWS Batch would refuse about one job; each problem's place begins with ``where``."""
     for problem in _check_job(job):
-        yield Problem(spec.path(where, problem.where) if where else problem.where, problem.what, problem.remedy)
+        yield Problem(spec.inside(where, problem.where), problem.what, problem.remedy)
 
 
 def _check_job(job: EZBatchJob) -> Iterator[Problem]:

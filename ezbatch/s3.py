@@ -9,7 +9,6 @@ from typing import Any, cast
 from dataclasses_json import DataClassJsonMixin
 
 from ezbatch import spec
-from ezbatch.errors import SpecTypeError
 
 __all__ = ["S3Mount", "S3Mounts"]
 
@@ -65,8 +64,8 @@ class S3Mount(DataClassJsonMixin):
         SpecTypeError
             If a field is unknown, missing or of the wrong type.
         """
-        given = spec.table(kvs, "mount")
-        spec.known_fields(given, MOUNT_FIELDS, ("source", "destination"), "")
+        given = spec.table(kvs, "the mount")
+        spec.known_fields(given, MOUNT_FIELDS, ("source", "destination"), "the mount")
         return cls(**cast("dict[str, Any]", dict(given)))
 
 
@@ -79,11 +78,7 @@ def _mounts(value: object, where: str) -> list[S3Mount]:
         if isinstance(item, S3Mount):
             mounts.append(item)
         elif isinstance(item, Mapping):
-            try:
-                mounts.append(S3Mount.from_dict(item))
-            except SpecTypeError as error:
-                message = f"{spec.path(where, index)}: {error}"
-                raise SpecTypeError(message) from None
+            mounts.append(spec.within(spec.path(where, index), S3Mount.from_dict, item))
         else:
             raise spec.wrong(spec.path(where, index), "an S3Mount or a dict", item)
     return mounts
@@ -122,8 +117,8 @@ class S3Mounts(DataClassJsonMixin):
         SpecTypeError
             If a field is unknown or of the wrong type.
         """
-        given = spec.table(kvs, "mounts")
-        spec.known_fields(given, ("read", "write"), (), "")
+        given = spec.table(kvs, "the mounts")
+        spec.known_fields(given, ("read", "write"), (), "the mounts")
         return cls(**cast("dict[str, Any]", dict(given)))
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the mixin's signature

@@ -6,9 +6,12 @@ The same checks serve ``EZBatchJob(vcpus="4")`` (the place is ``vcpus``) and a s
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import math
 import numbers
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,21 +21,21 @@ from ezbatch.errors import SpecTypeError
 Scalar = str | int | float | bool
 
 
-def path(*parts: object) -> str:
-    """Join the parts of a place: ``path("jobs", "a b", "read", 0)`` is ``jobs["a b"].read[0]``."""
-    text = ""
+def path(where: str, *parts: str | int) -> str:
+    """Add names and indices to a place: ``path("jobs", "a b", "read", 0)`` is ``jobs["a b"].read[0]``."""
     for part in parts:
-        if part == "":
-            continue
         if isinstance(part, int):
-            text += f"[{part}]"
-        elif isinstance(part, str) and (
-            part.replace("-", "_").replace(".", "_").replace("[", "_").replace("]", "_").isidentifier()
-        ):
-            text += f".{part}" if text else part
+            where += f"[{part}]"
+        elif part.replace("-", "_").isidentifier():
+            where += f".{part}" if where else part
         else:
-            text += f'["{part}"]'
-    return text
+            where += f"[{json.dumps(part, ensure_ascii=False)}]"
+    return where
+
+
+def inside(where: str, place: str) -> str:
+    """Return a place that was told from within another: ``inside("jobs.a", "mounts.read")`` is ``jobs.a.mounts.read``."""
+    return where + ("" if place.startswith("[") or not where else ".") + place
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -47,8 +50,8 @@ _SHORT = 40  # characters of a wrong value that are worth showing
 def wrong(where: str, expected: str, value: object) -> SpecTypeError:
     """Return the error for a value of the wrong type; environment values are never shown."""
     shown = "null (None)" if value is None else f"{type(value).__name__}"
-    short = isinstance(value, str) and len(value) <= _SHORT and "environment" not in where
-    if short or isinstance(value, int | float | bool):
+    short = len(value) <= _SHORT if isinstance(value, str) else isinstance(value, int | float | bool)
+    if short and "environment" not in where:
         shown += f" {value!r}"
     hint = ""
     if isinstance(value, str) and "number" in expected and value.strip().replace(".", "", 1).isdigit():
@@ -81,9 +84,11 @@ def whole(value: object, where: str) -> int:
 
 def number(value: object, where: str) -> int | float:
     """Accept a finite number; whole ones become ``int``."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-        as_float = float(value)
-        return int(as_float) if as_float.is_integer() else as_float
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            as_float = float(value)
+            if math.isfinite(as_float):
+                return int(as_float) if as_float.is_integer() else as_float
     raise wrong(where, "a number", value)
 
 
@@ -93,7 +98,7 @@ def scalar(value: object, where: str) -> Scalar:
         return value
     if isinstance(value, numbers.Integral):
         return int(value)
-    if isinstance(value, numbers.Real) and math.isfinite(value):
+    if isinstance(value, numbers.Real) and math.isfinite(float(value)):
         return float(value)
     raise wrong(where, "a string or a finite number", value)
 
@@ -151,13 +156,26 @@ def array(value: object, where: str) -> int | list[dict[str, Scalar]] | dict[str
     ]
 
 
-def known_fields(given: Mapping[str, object], known: Sequence[str], required: Sequence[str], where: str) -> None:
+def known_fields(given: Mapping[str, object], known: Sequence[str], required: Sequence[str], what: str) -> None:
     """Raise for a field that does not exist, naming the nearest, and for one that is missing."""
     for key in given:
         if key not in known:
-            message = f"{path(where, key)} is not a field{nearest(key, known)}; the fields are {', '.join(known)}"
+            message = f"{path('', key)} is not a field{nearest(key, known)}; the fields are {', '.join(known)}"
             raise SpecTypeError(message)
     for key in required:
         if key not in given:
-            message = f"{where or 'the file'} lacks the field {key!r}"
+            message = f"{what} lacks the field {key!r}"
             raise SpecTypeError(message)
+
+
+_WHOLE = re.compile(r"the (job|mount|mounts|workflow)\b")
+
+
+def within(where: str, build: Callable[[Any], Any], value: object) -> Any:  # noqa: ANN401 - what ``build`` returns
+    """Run a builder; its error then begins with the place, also where it speaks of the whole."""
+    try:
+        return build(value)
+    except SpecTypeError as error:
+        text = str(error)
+        whole = _WHOLE.match(text)
+        raise SpecTypeError(where + text[whole.end() :] if whole else inside(where, text)) from None

@@ -28,6 +28,10 @@ __all__ = ["EZBatchJob", "EZBatchJobDefinition", "EZBatchWorkflow"]
 
 #: A string that holds none of these means the same to ``shlex.split`` as to a shell.
 _SHELL_SYNTAX = re.compile(r"[\n|&;<>()$`*?\[\]{}#~=%!]")
+#: Words that a shell knows and that are no programs: ``exit 3`` can only be meant for a shell.
+_SHELL_WORDS = frozenset(
+    [".", ":", "alias", "bg", "break", "cd", "command", "continue", "eval", "exec", "exit", "export", "fg", "hash", "jobs", "local", "read", "readonly", "return", "set", "shift", "source", "times", "trap", "type", "ulimit", "umask", "unset", "wait", "case", "for", "function", "if", "select", "until", "while"]
+)
 
 
 class _JobDefinitionRequired(TypedDict):
@@ -61,7 +65,8 @@ class EZBatchJob(DataClassJsonMixin):
         The container image.
     command : str or list of str
         A list is run as it stands (exec form). A string without shell syntax is split into words like a shell would
-        and run likewise, so that images with an ENTRYPOINT work; any other string is run by ``/bin/sh -c``.
+        and run likewise, so that images with an ENTRYPOINT work; any other string, and one that begins with a word only
+        a shell knows (``exit 3``), is run by ``/bin/sh -c``.
     environment : dict of str to str
         Environment variables. Their values never appear in reprs.
     mounts : S3Mounts
@@ -127,7 +132,7 @@ class EZBatchJob(DataClassJsonMixin):
         self.command = spec.argv(self.command, "command")
         self.environment = spec.texts(self.environment, "environment")
         if isinstance(self.mounts, Mapping):
-            self.mounts = _within("mounts", S3Mounts.from_dict, self.mounts)
+            self.mounts = spec.within("mounts", S3Mounts.from_dict, self.mounts)
         if not isinstance(self.mounts, S3Mounts):
             raise spec.wrong("mounts", "S3Mounts", self.mounts)
         self.vcpus = spec.number(self.vcpus, "vcpus")
@@ -154,8 +159,8 @@ class EZBatchJob(DataClassJsonMixin):
         SpecTypeError
             If a field is unknown, missing or of the wrong type.
         """
-        given = spec.table(kvs, "job")
-        spec.known_fields(given, JOB_FIELDS, ("image", "command"), "")
+        given = spec.table(kvs, "the job")
+        spec.known_fields(given, JOB_FIELDS, ("image", "command"), "the job")
         return cls(**cast("dict[str, Any]", dict(given)))
 
     def to_dict(self, encode_json: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the mixin's signature
@@ -186,7 +191,9 @@ class EZBatchJob(DataClassJsonMixin):
         if not _SHELL_SYNTAX.search(self.command):
             # An unmatched quote is for the shell to complain about, as the user would expect.
             with contextlib.suppress(ValueError):
-                return shlex.split(self.command)
+                words = shlex.split(self.command)
+                if not words or words[0] not in _SHELL_WORDS:
+                    return words
         return ["/bin/sh", "-c", self.command]
 
     @property
@@ -246,15 +253,6 @@ _DOCUMENTED = frozenset(item.name for item in fields(EZBatchJob) if not item.kw_
 _DEFAULTS = {name: getattr(EZBatchJob("", ""), name) for name in JOB_FIELDS}
 
 
-def _within(where: str, build: Any, value: object) -> Any:  # noqa: ANN401 - what ``build`` returns
-    """Run a builder; its error then begins with the place."""
-    try:
-        return build(value)
-    except SpecTypeError as error:
-        message = f"{where}.{error}"
-        raise SpecTypeError(message) from None
-
-
 @dataclass
 class EZBatchWorkflow(DataClassJsonMixin):
     """Jobs, and which of them must succeed before which.
@@ -300,9 +298,9 @@ class EZBatchWorkflow(DataClassJsonMixin):
             If a field is unknown, missing or of the wrong type: the message names its place.
         """
         given = spec.table(kvs, "the workflow")
-        spec.known_fields(given, ("name", "jobs", "dependencies"), ("name", "jobs"), "")
+        spec.known_fields(given, ("name", "jobs", "dependencies"), ("name", "jobs"), "the workflow")
         jobs = {
-            name: job if isinstance(job, EZBatchJob) else _within(spec.path("jobs", name), EZBatchJob.from_dict, job)
+            name: job if isinstance(job, EZBatchJob) else spec.within(spec.path("jobs", name), EZBatchJob.from_dict, job)
             for name, job in spec.table(given["jobs"], "jobs").items()
         }
         return cls(cast("str", given["name"]), jobs, cast("dict[str, list[str]]", given.get("dependencies", {})))
@@ -367,6 +365,8 @@ class EZBatchWorkflow(DataClassJsonMixin):
             If the file cannot be written; what was there before is still there.
         """
         target = Path(path)
+        if target.is_symlink():
+            target = target.resolve()
         text = json.dumps(self.to_dict(), indent=4) + "\n"
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
@@ -401,7 +401,7 @@ class EZBatchWorkflow(DataClassJsonMixin):
             If the file cannot be read.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark in front
             return cls.from_dict(_parse(text))
         except UnicodeDecodeError as error:
             message = f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8 text."
@@ -411,6 +411,8 @@ class EZBatchWorkflow(DataClassJsonMixin):
             message = f"{path}: nested too deeply to be a workflow. Save it again from EZBatchWorkflow.save()."
         except SpecTypeError as error:
             message = f"{path}: {error}. Mend it there, or save the file again from EZBatchWorkflow.save()."
+        except ValueError as error:  # a number of more digits than Python reads
+            message = f"{path}: holds a number that cannot be read: {error}. Write a smaller number."
         raise WorkflowFileError(message)
 
 
@@ -467,9 +469,9 @@ def _parse(text: str) -> object:
     return value
 
 
-def _refuse_repeats(value: object, where: tuple[object, ...]) -> None:
+def _refuse_repeats(value: object, where: tuple[str | int, ...]) -> None:
     if isinstance(value, _Repeated):
-        message = f"{spec.path(*where, value.key)} stands there twice; keep one of the two"
+        message = f"{spec.path('', *where, value.key)} stands there twice; keep one of the two"
         raise SpecTypeError(message)
     if isinstance(value, dict):
         for key, item in value.items():
