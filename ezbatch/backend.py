@@ -13,7 +13,7 @@ from ezbatch.errors import Problem
 if TYPE_CHECKING:
     from ezbatch.planning import Plan
 
-__all__ = ["Attempt", "Backend", "JobReport", "JobState", "LogEvent", "array_state"]
+__all__ = ["Attempt", "Backend", "JobReport", "JobState", "LogEvent", "Queue", "array_state"]
 
 
 class JobState(str, enum.Enum):
@@ -54,6 +54,8 @@ class Attempt:
         Of the command; 128 + n when signal n ended it.
     reason : str
         Why it ended, in the words of the place that ran it.
+    log : str
+        Where the place keeps its log, if a name is needed for that.
     """
 
     number: int
@@ -61,6 +63,7 @@ class Attempt:
     stopped: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
+    log: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +132,28 @@ class LogEvent:
     message: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Queue:
+    """A queue, as a person chooses one.
+
+    Parameters
+    ----------
+    name : str
+        What to submit to.
+    platform : str
+        What its jobs run on: ``this machine``, ``FARGATE``, ``FARGATE_SPOT``, ``EC2``, ``SPOT``, several with commas.
+    state : str
+        ``ready``, or why not.
+    max_vcpus : float, optional
+        The vCPUs that its jobs can have at once.
+    """
+
+    name: str
+    platform: str
+    state: str
+    max_vcpus: float | None = None
+
+
 def array_state(children: Mapping[JobState, int]) -> JobState:
     """Return the state that an array's children make together.
 
@@ -162,6 +187,9 @@ class Backend(Protocol):
     ) -> None:
         """Hand over every job of the plan that is not accepted yet, and return once all are.
 
+        When it raises SubmissionError, what was handed over has been cancelled; after any other error it is still
+        there, and calling this again goes on.
+
         Parameters
         ----------
         run_id : str
@@ -173,6 +201,10 @@ class Backend(Protocol):
         record
             Called with the ids, by name, of jobs as they are accepted.
         """
+        ...
+
+    def find(self, run_id: str, plan: Plan) -> dict[str, str]:
+        """Return the ids, by name, of the plan's jobs that this place has: what a process that was killed left."""
         ...
 
     def describe(self, run_id: str, job_ids: Mapping[str, str]) -> dict[str, JobReport]:

@@ -190,6 +190,13 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     of_run(made)
     waiting(made)
 
+    made = add("queues", _queues, "list this machine and the queues of AWS Batch")
+    as_json(made)
+
+    made = add("gc", _gc, "deregister job definitions that broken submissions left on AWS")
+    queue(made)
+    as_json(made)
+
     made = add("explain", _explain, "say why a job is where it is")
     of_run(made)
     made.add_argument("job", metavar="JOB", nargs="?", help="default: the one that needs attention most")
@@ -614,6 +621,50 @@ def _resume(arguments: argparse.Namespace) -> int:
         _say(f"run {run.id} has ended already: {run.state}")
         return OK
     return _follow_up(run.resume(), arguments)
+
+
+def _queues(arguments: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from ezbatch.aws.backend import AWSBackend
+    from ezbatch.local.backend import LocalBackend
+    from ezbatch.settings import Settings
+
+    settings = Settings.load()
+    found = [LocalBackend(settings).queue()]
+    trouble = None
+    try:
+        found += AWSBackend(settings).queues()
+    except BackendError as error:
+        trouble = error
+    if arguments.json:
+        _print_json(
+            [{"name": q.name, "platform": q.platform, "state": q.state, "max_vcpus": q.max_vcpus} for q in found]
+        )
+    else:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("queue", "platform", "state", "vCPUs at most"):
+            table.add_column(column, no_wrap=True)
+        for item in found:
+            vcpus = "-" if item.max_vcpus is None else f"{item.max_vcpus:g}"
+            table.add_row(_clean(item.name), item.platform, _clean(item.state), vcpus)
+        _console().print(table)
+    if trouble is not None:
+        _say(f"the queues of AWS Batch cannot be listed: {trouble}")
+    return OK
+
+
+def _gc(arguments: argparse.Namespace) -> int:
+    from ezbatch.run import collect_garbage
+
+    gone, kept = collect_garbage(arguments.queue)
+    if arguments.json:
+        _print_json({"deregistered": gone, "kept": kept})
+        return OK
+    _print(f"{len(gone)} job definition{'s' if len(gone) != 1 else ''} deregistered")
+    for run_id, why in kept.items():
+        _print(f"  kept those of {run_id}: {why}")
+    return OK
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -8,8 +8,11 @@ EZBatchError
 ├── StateDirectoryError(OSError)        the ledger or the local engine cannot keep its state
 ├── RunNotFoundError(LookupError)       no run, or more than one, has that id
 ├── JobNotFoundError(LookupError)       the run has no such job, array child or attempt
+├── LogMissingError(LookupError)        a job has ended and its log never came
 ├── BackendError(RuntimeError)          the place where jobs run could not be used
-│   └── EngineError                     the local engine is not there or stopped
+│   ├── EngineError                     the local engine is not there or stopped
+│   ├── SubmissionError                 a submission failed or was interrupted: what was handed over was cancelled
+│   └── UnreachableError                AWS does not answer; what was submitted goes on
 ├── RunInterruptedError(RuntimeError)   the run stands still until ``resume()``
 ├── WaitTimeoutError(TimeoutError)      ``wait(timeout)`` ran out; the run goes on
 └── JobFailedError(RuntimeError)        ``raise_for_status()``: which job failed, why, what to do
@@ -29,12 +32,15 @@ __all__ = [
     "InvalidWorkflowError",
     "JobFailedError",
     "JobNotFoundError",
+    "LogMissingError",
     "Problem",
     "RunInterruptedError",
     "RunNotFoundError",
     "SettingsError",
     "SpecTypeError",
     "StateDirectoryError",
+    "SubmissionError",
+    "UnreachableError",
     "WaitTimeoutError",
     "WorkflowFileError",
 ]
@@ -118,12 +124,36 @@ class JobNotFoundError(EZBatchError, LookupError):
     """The run has no such job, array child or attempt."""
 
 
+class LogMissingError(EZBatchError, LookupError):
+    """A job has ended, and the place that ran it has no log of it."""
+
+
 class BackendError(EZBatchError, RuntimeError):
     """The place where jobs run could not do what was asked."""
 
 
 class EngineError(BackendError):
     """The local engine could not be started, or stopped working."""
+
+
+class SubmissionError(BackendError):
+    """A submission failed or was interrupted; what had been handed over was cancelled, and the message says so.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong and what was done.
+    interrupted : bool
+        Whether a person interrupted it.
+    """
+
+    def __init__(self, message: str, *, interrupted: bool = False) -> None:
+        super().__init__(message)
+        self.interrupted = interrupted
+
+
+class UnreachableError(BackendError):
+    """AWS does not answer. What was submitted goes on."""
 
 
 class RunInterruptedError(EZBatchError, RuntimeError):

@@ -24,7 +24,10 @@ from ezbatch.errors import (
     JobFailedError,
     JobNotFoundError,
     RunInterruptedError,
+    RunNotFoundError,
     StateDirectoryError,
+    SubmissionError,
+    UnreachableError,
     WaitTimeoutError,
 )
 from ezbatch.explain import Explanation, explain
@@ -36,7 +39,7 @@ from ezbatch.workflow import EZBatchWorkflow
 if TYPE_CHECKING:
     from ezbatch.progress import Progress
 
-__all__ = ["EZBatchRun", "runs", "submit"]
+__all__ = ["EZBatchRun", "collect_garbage", "runs", "submit"]
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +58,9 @@ def backend_for(queue: str, settings: Settings) -> Backend:
         from ezbatch.local.backend import LocalBackend
 
         return LocalBackend(settings)
-    message = f"queue {queue!r}: this version runs jobs on this machine only. Use queue='local'."
-    raise BackendError(message)
+    from ezbatch.aws.backend import AWSBackend
+
+    return AWSBackend(settings)
 
 
 def submit(
@@ -130,6 +134,49 @@ def runs(*, settings: Settings | None = None, limit: int = -1) -> list[EZBatchRu
     return [EZBatchRun(record, ledger, settings=settings) for record in ledger.runs(limit)]
 
 
+def collect_garbage(queue: str | None = None, *, settings: Settings | None = None) -> tuple[list[str], dict[str, str]]:
+    """Deregister the job definitions of runs of which no job is left to run.
+
+    Parameters
+    ----------
+    queue : str, optional
+        Where runs that the ledger does not know may have jobs; those are left alone without it.
+    settings : Settings, optional
+        Instead of those that are set.
+
+    Returns
+    -------
+    tuple of list and dict
+        The ARNs that were deregistered, and for each run whose definitions were kept, why.
+    """
+    from ezbatch.aws.backend import AWSBackend
+
+    settings = settings or Settings.load()
+    ledger = Ledger(settings.state_directory)
+    backend = AWSBackend(settings)
+    known = {record.id: record for record in ledger.runs()}
+    gone: list[str] = []
+    kept: dict[str, str] = {}
+    for run_id, definitions in backend.leftovers().items():
+        record = known.get(run_id)
+        place = record.queue if record is not None else queue
+        if ledger.is_submitting(run_id):
+            kept[run_id] = "it is being submitted"
+        elif place is None:
+            kept[run_id] = "this machine did not submit it; name its queue with -q to look for its jobs"
+        else:
+            counts = backend.live(run_id, [place])
+            live = sum(count for state, count in counts.items() if not state.terminal)
+            if live:
+                kept[run_id] = f"{live} of its jobs have not ended"
+            else:
+                arns = [str(definition["jobDefinitionArn"]) for definition in definitions]
+                for arn in arns:
+                    backend.deregister(arn)
+                gone += arns
+    return gone, kept
+
+
 class EZBatchRun:
     """One submission of a workflow. Made by ``workflow.submit()``, :meth:`attach` and :func:`ezbatch.runs`.
 
@@ -175,7 +222,13 @@ class EZBatchRun:
         """
         settings = settings or Settings.load()
         ledger = Ledger(settings.state_directory)
-        run = cls(ledger.find(run_id), ledger, settings=settings)
+        try:
+            run = cls(ledger.find(run_id), ledger, settings=settings)
+        except RunNotFoundError:
+            place = queue or settings.queue
+            if place == LOCAL or run_id == "@last":
+                raise
+            return _rebuilt(run_id, place, ledger, settings).refresh()
         if queue is not None and queue != run.queue:
             log.warning("run %s was submitted to queue %s; %s is not looked at", run.id, run.queue, queue)
         return run.refresh()
@@ -285,6 +338,8 @@ class EZBatchRun:
         reports = {}
         for job in self.plan.jobs:
             job_id, report = known.get(job.name, ("", None))
+            if report is None and not job_id and self._record.state in TERMINAL:
+                report = JobReport(job.name, "", JobState.FAILED, reason="it was never submitted", cancelled=True)
             reports[job.name] = report or JobReport(job.name, job_id, JobState.SUBMITTED)
         return reports
 
@@ -303,6 +358,13 @@ class EZBatchRun:
 
         try:
             self._backend.submit(self.id, self.plan, dict(accepted), record)
+        except SubmissionError as error:
+            self._known = None
+            self._save(state=RUNNING, cancelled=f"it could not be submitted: {error}")
+            self._see_out()
+            if error.interrupted:
+                raise KeyboardInterrupt(str(error)) from error
+            raise
         except BaseException as error:
             self._known = None
             if not accepted:
@@ -312,6 +374,18 @@ class EZBatchRun:
             raise
         self._known = {name: (job_id, None) for name, job_id in accepted.items()}
         self._save(state=RUNNING)
+
+    def _see_out(self) -> None:
+        """Wait a little for jobs that were taken back, so that their definitions can go, too."""
+        for _look in range(20):
+            try:
+                self._look()
+            except BackendError as error:
+                log.warning("run %s: %s", self.id, error)
+                return
+            if self.state in TERMINAL:
+                return
+            self._sleep(self._backend.poll[0])
 
     def _save(self, **changes: Any) -> None:  # noqa: ANN401 - columns of different types
         self._record = self._record._replace(**changes)
@@ -343,7 +417,9 @@ class EZBatchRun:
                 self._interruption = "" if living else "its submission broke off"
                 return self.state != before
         known = self._jobs_known()
-        reports = self._backend.describe(self.id, {name: job_id for name, (job_id, _report) in known.items()})
+        # What has ended never changes again, so it is not asked for.
+        live = {name: job_id for name, (job_id, report) in known.items() if not (report and report.state.terminal)}
+        reports = self._backend.describe(self.id, live)
         changed = [report for name, report in reports.items() if known.get(name, ("", None))[1] is not report]
         changed = [report for report in changed if report != known[report.name][1]]
         for report in changed:
@@ -360,17 +436,22 @@ class EZBatchRun:
     def _conclude(self, known: Mapping[str, tuple[str, JobReport | None]]) -> None:
         """Set the run's state from its jobs'; the one who sees the end gives back what the run took."""
         states = [report.state if report else JobState.SUBMITTED for _job_id, report in known.values()]
-        if not all(state.terminal for state in states) or len(states) < len(self.plan.jobs):
+        # A submission that was given up leaves jobs that never were; the run ends with those that are.
+        given_up = self._record.cancelled is not None
+        if not all(state.terminal for state in states) or (len(states) < len(self.plan.jobs) and not given_up):
             self._interruption = self._backend.interruption(self.id)
             if self._interruption:
                 # It may have ended between the two looks, and its engine with it.
-                reports = self._backend.describe(self.id, {name: job_id for name, (job_id, _r) in known.items()})
-                if all(report.state.terminal for report in reports.values()) and len(reports) == len(self.plan.jobs):
+                ids = {
+                    name: job_id for name, (job_id, report) in known.items() if not (report and report.state.terminal)
+                }
+                reports = self._backend.describe(self.id, ids)
+                if len(reports) == len(ids) and all(report.state.terminal for report in reports.values()):
                     self._interruption = ""
             return
         self._interruption = ""
         cancelled = self._ledger.find(self.id).cancelled
-        if all(state is JobState.SUCCEEDED for state in states):
+        if len(states) == len(self.plan.jobs) and all(state is JobState.SUCCEEDED for state in states):
             state = SUCCEEDED
         else:
             state = CANCELLED if cancelled is not None else FAILED
@@ -414,7 +495,12 @@ class EZBatchRun:
         pause, longest = self._backend.poll
         with shown(progress) as show:
             while True:
-                changed = self._look()
+                try:
+                    changed = self._look()
+                except UnreachableError as error:
+                    # A laptop that was closed, a train in a tunnel: the run goes on, and so does the waiting.
+                    log.warning("run %s: %s", self.id, error)
+                    changed = False
                 show(self)
                 if self.state in TERMINAL:
                     return self
@@ -650,13 +736,14 @@ class EZBatchRun:
     def _undo(self, reason: str) -> None:
         """End a run whose submission broke off."""
         with self._ledger.submitting(self.id):
-            ids = [job_id for job_id, _report in self._jobs_known().values()]
-            if ids:
-                self._save(cancelled=reason, state=RUNNING)
-                self._backend.cancel(self.id, ids, reason)
-            else:
-                self._save(cancelled=reason, state=CANCELLED, finished=ledgers.now())
+            found = self._backend.find(self.id, self.plan)
+            self._ledger.accepted(self.id, found)
+            self._known = None
+            self._save(cancelled=reason, state=RUNNING)
+            if found:
+                self._backend.cancel(self.id, list(found.values()), reason)
         self._interruption = ""
+        self._look()
 
     def retry(self) -> EZBatchRun:
         """Submit again what did not succeed: failed and blocked jobs, and of arrays the failed children.
@@ -703,10 +790,33 @@ class EZBatchRun:
             return self
         if self._record.state == SUBMITTING:
             with self._ledger.submitting(self.id):
+                found = self._backend.find(self.id, self.plan)
+                known = self._ledger.jobs(self.id)
+                self._ledger.accepted(self.id, {name: job_id for name, job_id in found.items() if name not in known})
                 self._hand_over()
         self._backend.resume(self.id)
         self._interruption = ""
         return self
+
+
+def _rebuilt(run_id: str, queue: str, ledger: Ledger, settings: Settings) -> EZBatchRun:
+    """Return a run that this machine's ledger does not know, from what AWS has of it, and write it to the ledger."""
+    from ezbatch.aws.backend import AWSBackend
+    from ezbatch.aws.rebuild import rebuilt
+
+    backend = AWSBackend(settings)
+    details = backend.rebuild(run_id, queue)
+    if not details:
+        message = (
+            f"neither this machine's ledger nor queue {queue!r} has a run {run_id!r}. "
+            "Write the whole id, and check the queue, profile and Region."
+        )
+        raise RunNotFoundError(message)
+    found = rebuilt(run_id, queue, details)
+    record = RunRecord(run_id, found.workflow.name, queue, RUNNING, found.created, None, None, None)
+    ledger.add(record, json.dumps(found.workflow.to_dict()), found.plan.to_json())
+    ledger.accepted(run_id, found.job_ids)
+    return EZBatchRun(record, ledger, backend, plan=found.plan, settings=settings)
 
 
 class _Reader:

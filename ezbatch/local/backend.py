@@ -12,11 +12,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ezbatch import database, spec
-from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, array_state
+from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, Queue, array_state
 from ezbatch.errors import EngineError, JobNotFoundError, Problem
 from ezbatch.local import machine, process, runners, store
 from ezbatch.local.files import AttemptFiles, attempt_files
-from ezbatch.planning import Plan, PlannedJob, count_text, size_text
+from ezbatch.planning import LOCAL, Plan, PlannedJob, count_text, size_text
 from ezbatch.settings import Settings
 
 __all__ = ["LocalBackend"]
@@ -84,6 +84,10 @@ class LocalBackend:
         if self.settings.local_runner != "auto":
             text += f" (local-runner is set to {self.settings.local_runner})"
         return text
+
+    def queue(self) -> Queue:
+        """Return this machine as a queue."""
+        return Queue(LOCAL, "this machine", "ready", self._limits()[0])
 
     def preflight(self, plan: Plan) -> list[Problem]:
         """Return the jobs for which this machine has no runner, and secrets that are not at hand."""
@@ -173,6 +177,11 @@ class LocalBackend:
             )
             raise EngineError(message)
 
+    def find(self, run_id: str, plan: Plan) -> dict[str, str]:
+        """Return the ids of the plan's jobs, if they were added: all of them or none."""
+        known = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return {job.name: f"{run_id}-{job.slug}" for job in plan.jobs} if known else {}
+
     # Watching
 
     def describe(self, run_id: str, job_ids: Mapping[str, str]) -> dict[str, JobReport]:
@@ -188,7 +197,7 @@ class LocalBackend:
             self._seen[run_id] = (newest, reports)
         return {name: reports[name] for name in job_ids if name in reports}
 
-    def child(self, run_id: str, job_id: str, name: str, index: int) -> JobReport:  # noqa: ARG002 - the ids are unique here
+    def child(self, run_id: str, job_id: str, name: str, index: int) -> JobReport:
         """Return a report of one child of an array."""
         row = self.connection.execute(
             f"SELECT {_COLUMNS} FROM jobs WHERE parent = ? AND child = ?",
@@ -199,7 +208,7 @@ class LocalBackend:
             raise JobNotFoundError(message)
         return dataclasses.replace(_report(row), name=name)
 
-    def failed_children(self, run_id: str, job_id: str) -> list[int]:  # noqa: ARG002 - the ids are unique here
+    def failed_children(self, run_id: str, job_id: str) -> list[int]:
         """Return the indices of an array's children that did not succeed."""
         query = "SELECT child FROM jobs WHERE parent = ? AND state != 'SUCCEEDED' ORDER BY child"
         return [row[0] for row in self.connection.execute(query, (job_id,))]

@@ -27,9 +27,11 @@ __all__ = [
     "EXIT_INTERNAL",
     "EXIT_NO_CLIENT",
     "EXIT_UPLOAD",
+    "Unwrapped",
     "Wrapped",
     "name_problem",
     "script",
+    "unwrap",
     "wrap",
 ]
 
@@ -144,6 +146,78 @@ def wrap(
         for number, part in enumerate(_parts(text))
     }
     return Wrapped(("/bin/sh", "-c", script(), "ezbatch"), environment)
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """What was wrapped, as :func:`unwrap` finds it; ``environment`` is what is not the script's own."""
+
+    command: list[str]
+    read: list[dict[str, object]]
+    write: list[dict[str, object]]
+    axes: list[list[dict[str, str]]]
+    environment: dict[str, str]
+
+
+def unwrap(environment: Mapping[str, str]) -> Unwrapped | None:
+    """Return what :func:`wrap` was given, from a container's variables, or None where nothing was wrapped."""
+    own: dict[str, str] = {}
+    rest: dict[str, str] = {}
+    for name, value in environment.items():
+        match = _OWN.fullmatch(name)
+        if match is None:
+            rest[name] = value
+        else:
+            own[name] = value
+    if "EZBATCH_COMMAND" not in own:
+        return None
+
+    def words(name: str) -> list[str]:
+        text, number = own.get(name, ""), 1
+        while f"{name}_{number}" in own:
+            text += own[f"{name}_{number}"]
+            number += 1
+        return shlex.split(text)
+
+    axes = _axes(words("EZBATCH_ARRAY"))
+    read, write = _mounts(words("EZBATCH_READ")), _mounts(words("EZBATCH_WRITE"))
+    return Unwrapped(words("EZBATCH_COMMAND"), read, write, axes, rest)
+
+
+_OWN = re.compile(r"EZBATCH_(COMMAND|READ|WRITE|ARRAY|S3)(_\d+)?")
+
+
+def _mounts(words: list[str]) -> list[dict[str, object]]:
+    recursive = {"auto": None, "yes": True, "no": False}
+    return [
+        {
+            "source": words[at],
+            "destination": words[at + 1],
+            "recursive": recursive[words[at + 2]],
+            "sse": words[at + 3] or None,
+            "sse_kms_key_id": words[at + 4] or None,
+            "options": words[at + 5],
+        }
+        for at in range(0, len(words), 6)
+    ]
+
+
+def _axes(words: list[str]) -> list[list[dict[str, str]]]:
+    axes: list[list[dict[str, str]]] = []
+    while words:
+        rows, columns = int(words[0]), int(words[1])
+        words = words[2:]
+        if columns:
+            names = words[:columns]
+            values = words[columns : columns * (rows + 1)]
+            cut = range(0, len(values), columns)
+            axis = [dict(zip(names, values[at : at + columns], strict=True)) for at in cut]
+            words = words[columns * (rows + 1) :]
+        else:
+            axis = [dict(pair.split("=", 1) for pair in shlex.split(row)) for row in words[:rows]]
+            words = words[rows:]
+        axes.insert(0, axis)
+    return axes
 
 
 def _mount_words(mount: S3Mount) -> tuple[str, str, str, str, str, str]:

@@ -1,0 +1,1 @@
+"""AWS Batch: the only room that knows boto3, which it loads when it first calls."""
