@@ -264,6 +264,8 @@ def brief(report: JobReport, above: Sequence[str], reports: Mapping[str, JobRepo
     state = report.state
     if report.children:
         return _done(report.children)
+    if state is JobState.FAILED and report.cancelled:
+        return "cancelled"
     if state is JobState.FAILED:
         if report.exit_code and "OutOfMemory" not in report.reason and "timeout" not in report.reason:
             return f"exit {report.exit_code}"
