@@ -169,6 +169,8 @@ def collect_garbage(queue: str | None = None, *, settings: Settings | None = Non
             live = sum(count for state, count in counts.items() if not state.terminal)
             if live:
                 kept[run_id] = f"{live} of its jobs have not ended"
+            elif record is None and not counts:
+                kept[run_id] = "no job of it is known: another machine may just be submitting it"
             else:
                 arns = [str(definition["jobDefinitionArn"]) for definition in definitions]
                 for arn in arns:
