@@ -159,9 +159,11 @@ def array_state(children: Mapping[JobState, int]) -> JobState:
 
     A child that runs makes the array RUNNING; once none is left to run, one that failed makes it FAILED.
     """
-    for state in (JobState.RUNNING, JobState.STARTING, JobState.RUNNABLE, JobState.PENDING, JobState.SUBMITTED):
+    for state in (JobState.RUNNING, JobState.STARTING, JobState.RUNNABLE):
         if children.get(state):
             return state
+    if children.get(JobState.PENDING) or children.get(JobState.SUBMITTED):
+        return JobState.PENDING
     for state in (JobState.FAILED, JobState.BLOCKED):
         if children.get(state):
             return state

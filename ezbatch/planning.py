@@ -247,6 +247,11 @@ def job_problems(job: EZBatchJob) -> list[Problem]:
     return found
 
 
+#: Characters of tags that never make a SubmitJob too big, and bytes of it that are not tags, command or environment:
+#: 20 parents, names and ARNs, ezbatch's own tags, the job's size.
+_SMALL_TAGS, _SUBMIT_REST = 1_500, 7 * 1024
+
+
 class _Planner:
     """The state of one planning; a plan of 100,000 jobs is built in one pass over them."""
 
@@ -269,7 +274,8 @@ class _Planner:
         self.stages: dict[str, int] = {}
         self.definitions: list[PlannedDefinition] = []
         self.definition_numbers: dict[object, int] = {}
-        self.definition_names: Counter[str] = Counter()
+        self.definition_names: set[str] = set()
+        self.definition_counts: dict[str, Iterator[int]] = {}
         self.joined: dict[object, tuple[str, ...]] = {}
         self.joins = 0
 
@@ -327,6 +333,7 @@ class _Planner:
         else:
             base = ()
         definition, command, environment = self._define(name, job, base, command, environment)
+        self._check_tags(name, job, command, environment)
         self.jobs.append(
             PlannedJob(
                 name=name,
@@ -425,10 +432,12 @@ class _Planner:
         if number is None:
             number = len(self.definitions)
             stem = names.slug(label or job.image.rsplit("/", 1)[-1], 60)
-            self.definition_names[stem.lower()] += 1
-            count = self.definition_names[stem.lower()]
+            made = stem
+            if stem.lower() in self.definition_names:
+                made = next(n for n in self._numbered(stem) if n.lower() not in self.definition_names)
+            self.definition_names.add(made.lower())
             definition = PlannedDefinition(
-                name=stem if count == 1 else f"{stem}_{count}",
+                name=made,
                 image=job.image,
                 platform=job.platform,
                 command=base,
@@ -454,6 +463,20 @@ class _Planner:
                 self.definition_numbers[key] = number
             self.definitions.append(definition)
         return number, command, dict(environment)
+
+    def _numbered(self, stem: str) -> Iterator[str]:
+        for count in self.definition_counts.setdefault(stem.lower(), itertools.count(2)):
+            yield f"{stem}_{count}"
+
+    def _check_tags(self, name: str, job: EZBatchJob, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """SubmitJob takes only so much, and most of it can be tags."""
+        if sum(len(key) + len(value) for key, value in job.tags.items()) < _SMALL_TAGS:
+            return
+        pairs = [{"name": n, "value": v} for n, v in environment.items()]
+        length = _bytes([job.tags, command, pairs]) + _SUBMIT_REST
+        if length > rules.MAX_SUBMIT_BYTES:
+            what = f"with its tags the job makes {length:,} bytes; AWS Batch takes {rules.MAX_SUBMIT_BYTES:,}"
+            self.problems.append(Problem(spec.path("jobs", name, "tags"), what, "Shorten the tags"))
 
     def _notes(self) -> Iterator[str]:
         unmoved = [name for name, job in self.workflow.jobs.items() if job.mounts and not job.preloader]
@@ -529,7 +552,8 @@ _ROWS = 60
 def size_text(vcpus: float, memory: int, gpus: int | None = None) -> str:
     """Return a job's size as people write it, such as ``4 vCPU, 16 GiB``."""
     gib = memory / 1024
-    text = f"{vcpus:g} vCPU, " + (f"{gib:g} GiB" if gib * 4 == int(gib * 4) else f"{memory} MiB")
+    exact = gib * 4 == int(gib * 4)
+    text = f"{vcpus:g} vCPU, " + (f"{gib:g} GiB" if exact else f"{gib:.1f} GiB" if gib > 4 else f"{memory} MiB")  # noqa: PLR2004
     return text + (f", {gpus} GPU" if gpus else "")
 
 
