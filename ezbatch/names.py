@@ -20,7 +20,7 @@ def slug(name: str, length: int = SLUG_LENGTH) -> str:
     which differ only at their end stay apart.
     """
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    made = _NOT_ALLOWED.sub("-", ascii_name).strip("-").lstrip("_")
+    made = _NOT_ALLOWED.sub("-", ascii_name).rstrip("-").lstrip("-_")
     if made and len(made) <= length:
         return made
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]

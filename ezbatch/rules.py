@@ -71,6 +71,7 @@ _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/.+")
 _SECRET_ARN = re.compile(
     r"arn:aws[a-z-]*:(secretsmanager:[a-z0-9-]+:\d{12}:secret:|ssm:[a-z0-9-]+:\d{12}:parameter/).+"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|arn:aws[a-z-]*:s3[a-z-]*:[^/]+")
 
 
@@ -78,12 +79,16 @@ def check_workflow(workflow: EZBatchWorkflow) -> Iterator[Problem]:
     """Yield what AWS Batch, or the plan, would refuse about the jobs, all but their order."""
     if not workflow.name.strip():
         yield Problem("name", "is empty", "Give the workflow a name")
+    if _broken(workflow.name):
+        yield Problem("name", *_BROKEN)
     if not workflow.jobs:
         yield Problem("jobs", "the workflow has no jobs", "Add a job")
     for name, job in workflow.jobs.items():
         where = spec.path("jobs", name)
         if not name.strip():
             yield Problem(where, "a job has an empty name", "Name it")
+        if _broken(name):
+            yield Problem(where, *_BROKEN)
         yield from check_job(job, where)
 
 
@@ -91,6 +96,14 @@ def check_job(job: EZBatchJob, where: str = "") -> Iterator[Problem]:
     """Yield what AWS Batch would refuse about one job; each problem's place begins with ``where``."""
     for problem in _check_job(job):
         yield Problem(spec.inside(where, problem.where), problem.what, problem.remedy)
+
+
+def _broken(*texts: str) -> bool:
+    """Return whether a text cannot be sent, as one that was read from bytes that were no UTF-8."""
+    return not all(map(str.isascii, texts)) and any(map(_SURROGATE.search, texts))
+
+
+_BROKEN = ("holds half of a surrogate pair, which is no text", "Write it in UTF-8")
 
 
 def _check_job(job: EZBatchJob) -> Iterator[Problem]:
@@ -149,6 +162,8 @@ def _check_command(job: EZBatchJob) -> Iterator[Problem]:
         yield Problem("command", "is empty", "Say what the job runs; true does nothing and succeeds")
     elif any("\0" in word for word in words):
         yield Problem("command", "holds a NUL character, which no program can be given", "Remove it")
+    if _broken(*words):
+        yield Problem("command", *_BROKEN)
 
 
 def _check_environment(job: EZBatchJob) -> Iterator[Problem]:
@@ -164,6 +179,8 @@ def _check_environment(job: EZBatchJob) -> Iterator[Problem]:
     for name, value in job.environment.items():
         if "\0" in value:
             yield Problem(spec.path("environment", name), "the value holds a NUL character", "Remove it")
+        if _broken(name, value):
+            yield Problem(spec.path("environment", name), *_BROKEN)
     for name, arn in job.secrets.items():
         if not _SECRET_ARN.fullmatch(arn):
             what = "is not the ARN of a Secrets Manager secret or SSM parameter"
@@ -247,8 +264,11 @@ def _check_array(job: EZBatchJob) -> Iterator[Problem]:
                 yield Problem(place, f"{name!r} {problem}", "Choose another name")
             else:
                 values = entry[name]
-                if any("\0" in str(value) for value in (values if isinstance(values, list) else [values])):
+                texts = [str(value) for value in (values if isinstance(values, list) else [values])]
+                if any("\0" in text for text in texts):
                     yield Problem(place, "a value holds a NUL character", "Remove it")
+                if _broken(*texts):
+                    yield Problem(place, *_BROKEN)
 
 
 def _check_tags(tags: Mapping[str, str]) -> Iterator[Problem]:
@@ -263,6 +283,8 @@ def _check_tags(tags: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem(where, "keys that begin aws: belong to AWS", "Choose another key")
         if key in OWN_TAGS:
             yield Problem(where, "is a tag that ezbatch sets itself", "Choose another key")
+        if _broken(key, value):
+            yield Problem(where, *_BROKEN)
         if len(value) > 256:  # noqa: PLR2004 - AWS's limit
             yield Problem(where, f"a tag's value has at most 256 characters, this one {len(value)}", "Shorten it")
 
@@ -287,7 +309,7 @@ def _check_mount(mount: S3Mount, *, is_read: bool) -> Iterator[Problem]:
         if not _BUCKET.fullmatch(bucket):
             yield Problem(remote_field, f"{bucket!r} is not a bucket's name", "It has 3 to 63 of a-z, 0-9, . and -")
         if any(part == ".." for part in key.split("/")):
-            yield Problem(remote_field, "the key holds ..", "Write the key itself")
+            yield Problem(remote_field, "the key has .. for one of its parts", "Write the key itself")
         if is_read and not key and mount.recursive is False:
             yield Problem(remote_field, "names a bucket, but recursive is off", "Name an object, or set recursive=True")
     if not local:
@@ -296,6 +318,8 @@ def _check_mount(mount: S3Mount, *, is_read: bool) -> Iterator[Problem]:
         yield Problem(local_field, "is on S3 too", "Name a path in the container")
     if any("\0" in text for text in (mount.source, mount.destination)):
         yield Problem("source", "a path holds a NUL character", "Remove it")
+    if _broken(mount.source, mount.destination):
+        yield Problem("source", *_BROKEN)
     if mount.sse is not None and mount.sse not in SSE:
         yield Problem("sse", f"{mount.sse!r} is not a kind of encryption", f"Set one of {', '.join(SSE)}")
     if mount.sse_kms_key_id is not None and mount.sse not in ("aws:kms", "aws:kms:dsse"):

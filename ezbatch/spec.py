@@ -30,11 +30,11 @@ def path(where: str, *parts: str | int) -> str:
             where += f".{part}" if where else part
         else:
             where += f"[{json.dumps(part, ensure_ascii=False)}]"
-    return where
+    return where if where.isascii() else where.encode(errors="backslashreplace").decode()
 
 
 def inside(where: str, place: str) -> str:
-    """Return a place that was told from within another: ``inside("jobs.a", "mounts.read")`` is ``jobs.a.mounts.read``."""
+    """Return a place told from within another: ``inside("jobs.a", "mounts")`` is ``jobs.a.mounts``."""
     return where + ("" if place.startswith("[") or not where else ".") + place
 
 
