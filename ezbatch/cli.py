@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code."""
     parser = _parser()
     words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        parser.print_help()
+        return USAGE
     # What follows -- is the job's command, whatever it looks like.
     command: list[str] = []
     if "--" in words and words[0] == "submit":

@@ -124,7 +124,11 @@ def _text(value: object, where: str) -> str:
 
 
 def _path(value: object, where: str) -> Path:
-    path = Path(_text(value, where)).expanduser()
+    try:
+        path = Path(_text(value, where)).expanduser()
+    except RuntimeError as error:  # a ~ of somebody who is not there
+        message = f"{where} is {value!r}: {error} Write the directory out."
+        raise SettingsError(message) from None
     return path if path.is_absolute() else Path.cwd() / path
 
 
@@ -139,7 +143,7 @@ def _number(kind: type[int | float]) -> Callable[[object, str], float]:
     def read(value: object, where: str) -> float:
         try:
             number = kind(value)  # type: ignore[arg-type, call-overload] # what it cannot take is an error below
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = kind(0)
         if isinstance(value, bool) or not 0 < number < float("inf"):
             message = (
@@ -155,7 +159,11 @@ def _words(value: object, where: str) -> tuple[str, ...]:
     if isinstance(value, str):
         import shlex
 
-        return tuple(shlex.split(value))
+        try:
+            return tuple(shlex.split(value))
+        except ValueError as error:
+            message = f"{where} cannot be split into words: {error}. Close the quote."
+            raise SettingsError(message) from None
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return tuple(value)
     message = f"{where} must be a list of strings, not {value!r}."
@@ -166,6 +174,9 @@ _Reader = Callable[[object, str], Any]
 
 _VARIABLES: dict[str, tuple[str, _Reader]] = {
     "EZBATCH_QUEUE": ("queue", _text),
+    # boto3 itself does not look at AWS_REGION, which every other tool of AWS reads.
+    "AWS_DEFAULT_REGION": ("region", _text),
+    "AWS_REGION": ("region", _text),
     "EZBATCH_EXECUTION_ROLE": ("execution_role", _text),
     "EZBATCH_TASK_ROLE": ("task_role", _text),
     "EZBATCH_STATE_DIR": ("state_directory", _path),
@@ -214,12 +225,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _read_table(table: object, keys: Mapping[str, tuple[str, _Reader]], where: str) -> dict[str, object]:
+def _table(table: object, where: str) -> Mapping[str, object]:
     if not isinstance(table, Mapping):
         message = f"{where} must be a table of settings, not {table!r}."
         raise SettingsError(message)
+    return table
+
+
+def _read_table(table: object, keys: Mapping[str, tuple[str, _Reader]], where: str) -> dict[str, object]:
     values: dict[str, object] = {}
-    for key, value in table.items():
+    for key, value in _table(table, where).items():
         if key not in keys:
             message = f"{where}: {key!r} is not a setting{nearest(key, keys)}; the settings are {', '.join(keys)}."
             raise SettingsError(message)
@@ -239,7 +254,7 @@ def _user_file(env: Mapping[str, str]) -> tuple[dict[str, object], str]:
     if not path.is_file():
         return {}, ""
     data = _read_toml(path)
-    legacy = data.get("Settings", {})
+    legacy = _table(data.get("Settings", {}), f"{path}, [Settings]")
     known = {key: value for key, value in legacy.items() if key in _LEGACY_KEYS and value != ""}
     values = _read_table(known, _LEGACY_KEYS, f"{path}, [Settings]")
     values.update(_read_table(data.get("ezbatch", {}), _KEYS, f"{path}, [ezbatch]"))
@@ -254,6 +269,6 @@ def _project_file(directory: Path | None) -> tuple[dict[str, object], str]:
     for folder in (start, *start.parents):
         path = folder / "pyproject.toml"
         if path.is_file():
-            table = _read_toml(path).get("tool", {}).get("ezbatch", {})
+            table = _table(_read_toml(path).get("tool", {}), f"{path}, [tool]").get("ezbatch", {})
             return _read_table(table, _KEYS, f"{path}, [tool.ezbatch]"), str(path)
     return {}, ""
