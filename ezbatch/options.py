@@ -186,7 +186,7 @@ class _Groups(argparse.Action):
     """Collects values that are several words each, as in ``-r s3://b/x in/x s3://b/y in/y``."""
 
     def __init__(self, *arguments: Any, words: int, **settings: Any) -> None:  # noqa: ANN401 - argparse's own
-        super().__init__(*arguments, nargs="+", **settings)
+        super().__init__(*arguments, **settings)
         self.words = words
 
     def __call__(
@@ -214,7 +214,7 @@ def add_job_options(parser: argparse.ArgumentParser, options: Iterable[Option] =
             del settings["metavar"]
         elif option.words > 1:
             # argparse shows the metavar as one word that repeats, which is what it is.
-            settings.update(action=_Groups, words=option.words, metavar=" ".join(option.metavar))
+            settings.update(action=_Groups, nargs="+", words=option.words, metavar=" ".join(option.metavar))
         else:
             settings["type"] = _checked(option.parse)
             if option.choices:

@@ -19,16 +19,19 @@ __all__ = ["RunView", "load_ipython_extension", "show", "unload_ipython_extensio
 
 
 def load_ipython_extension(ip: InteractiveShell) -> None:
-    """Let workflows, plans and runs show themselves."""
-    from ezbatch_jupyter import display
+    """Give a shell the magics, their completion, and workflows, plans and runs that show themselves."""
+    from ezbatch_jupyter import completion, display, magics
 
     display.register(ip)
+    completion.register(ip, magics.register(ip))
 
 
 def unload_ipython_extension(ip: InteractiveShell) -> None:
     """Take back what :func:`load_ipython_extension` did, and stop watching."""
-    from ezbatch_jupyter import display
+    from ezbatch_jupyter import completion, display, magics
 
+    completion.unregister(ip)
+    magics.unregister(ip)
     display.unregister(ip)
 
 
