@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ __all__ = ["VERSION", "open_database", "transaction", "translated"]
 
 #: Bumped when a schema changes in a way that an older version cannot read.
 VERSION = 1
+#: Seconds to wait for other processes.
+_BUSY = 30.0
 
 
 def open_database(path: Path, schema: str) -> sqlite3.Connection:
@@ -26,8 +29,8 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)  # it holds environment values
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+        _set_wal(connection)
         # A killed process loses nothing that was committed; only a power cut may lose the last moments.
         connection.execute("PRAGMA synchronous=NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -40,6 +43,20 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
             )
             raise StateDirectoryError(message)
         return connection
+
+
+def _set_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. For that alone SQLite waits for nobody, so two processes that begin at once meet here."""
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 @contextlib.contextmanager

@@ -152,7 +152,7 @@ class Ledger:
         query = f"SELECT {_RECORD} FROM runs WHERE id LIKE ? ESCAPE '\\' ORDER BY created DESC"
         found = [RunRecord(*row) for row in self._rows(query, f"{escaped}%")]  # type: ignore[arg-type] # SQLite's columns
         exact = [record for record in found if record.id == text]
-        if exact or len(found) == 1:
+        if exact or (text and len(found) == 1):
             return (exact or found)[0]
         if not found or not text:
             message = f"no run has an id that begins with {text!r}. List them: ezbatch ls"
@@ -180,9 +180,8 @@ class Ledger:
         path = self._lock_path(run_id)
         with database.translated(path):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = _locked(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             path.unlink(missing_ok=True)
@@ -204,6 +203,18 @@ class Ledger:
 
     def _lock_path(self, run_id: str) -> Path:
         return self.directory / "submitting" / f"{run_id}.lock"
+
+
+def _locked(path: Path) -> int:
+    """Return a descriptor of the file at the path that holds its lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # While this waited, the holder may have removed the file, and another may have made a new one.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 def now() -> float:
