@@ -221,6 +221,10 @@ class Backend(Protocol):
         """Return the indices of an array's children that did not succeed."""
         ...
 
+    def spans(self, run_id: str, job_id: str) -> list[tuple[datetime, datetime | None]]:
+        """Return when the last attempts of an array's children began and ended, those that have begun."""
+        ...
+
     def cancel(self, run_id: str, job_ids: Collection[str], reason: str) -> None:
         """End these jobs, those that run included. What has ended already stays as it is."""
         ...

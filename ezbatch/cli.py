@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -140,6 +141,8 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     queue(made)
     waiting(made)
 
+    made.add_argument("--max-cost", type=float, metavar="DOLLARS", help="refuse what could cost more on AWS")
+
     made = add("submit", _submit, "submit one job: ezbatch submit -i IMAGE [options] -- COMMAND")
     add_job_options(made)
     queue(made)
@@ -192,6 +195,12 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     made = add("resume", _resume, "make a run that stands still go on")
     of_run(made)
     waiting(made)
+
+    made = add("cost", _cost, "say what a workflow may cost, or what a run has cost, on Fargate")
+    made.add_argument("file", metavar="FILE|RUN", nargs="?")
+    made.add_argument("--by-tag", metavar="KEY", help="of all runs in the ledger, by the value of a tag")
+    queue(made)
+    as_json(made)
 
     made = add("queues", _queues, "list this machine and the queues of AWS Batch")
     as_json(made)
@@ -412,7 +421,7 @@ def _attached(run_id: str) -> EZBatchRun:
 
 
 def _submitted(workflow: EZBatchWorkflow, arguments: argparse.Namespace) -> int:
-    run = workflow.submit(arguments.queue)
+    run = workflow.submit(arguments.queue, max_cost=getattr(arguments, "max_cost", None))
     return _follow_up(run, arguments)
 
 
@@ -624,6 +633,29 @@ def _resume(arguments: argparse.Namespace) -> int:
         _say(f"run {run.id} has ended already: {run.state}")
         return OK
     return _follow_up(run.resume(), arguments)
+
+
+def _cost(arguments: argparse.Namespace) -> int:
+    from ezbatch.cost import dollars
+    from ezbatch.run import estimated, spent_by_tag
+
+    if arguments.by_tag is not None:
+        totals = spent_by_tag(arguments.by_tag)
+        if arguments.json:
+            _print_json(totals)
+        for value, amount in sorted(totals.items(), key=lambda item: -item[1]) if not arguments.json else ():
+            _print(f"{dollars(amount):>12}  {_clean(value) or '(no such tag)'}")
+        return OK
+    if arguments.file is None:
+        _say("ezbatch: cost needs a workflow's file, a run, or --by-tag KEY")
+        return USAGE
+    known = Path(arguments.file).exists()
+    found = estimated(_load(arguments.file), arguments.queue) if known else _attached(arguments.file).cost()
+    if arguments.json:
+        _print_json(dataclasses.asdict(found))
+    else:
+        _print(str(found))
+    return OK
 
 
 def _queues(arguments: argparse.Namespace) -> int:

@@ -174,6 +174,20 @@ class Ledger:
         rows = self._rows("SELECT name, job_id, report FROM jobs WHERE run = ?", run_id)
         return {str(name): (str(job_id), _from_json(str(text)) if text else None) for name, job_id, text in rows}
 
+    def history(self, name: str) -> dict[str, list[float]]:
+        """Return how many seconds each job of a workflow took when it succeeded, by its last attempt; newest first."""
+        rows = self._rows(
+            "SELECT jobs.name, jobs.report FROM jobs JOIN runs ON runs.id = jobs.run"
+            " WHERE runs.name = ? AND jobs.report IS NOT NULL ORDER BY runs.created DESC LIMIT 10000",
+            name,
+        )
+        found: dict[str, list[float]] = {}
+        for job, text in rows:
+            report = _from_json(str(text))
+            if report.state is JobState.SUCCEEDED and report.started and report.stopped and report.children is None:
+                found.setdefault(str(job), []).append((report.stopped - report.started).total_seconds())
+        return found
+
     @contextlib.contextmanager
     def submitting(self, run_id: str) -> Iterator[None]:
         """Hold a lock while a run is being submitted: another process then sees whether the submitter still lives."""

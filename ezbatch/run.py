@@ -11,18 +11,20 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ezbatch import ledger as ledgers
 from ezbatch import names, spec
 from ezbatch.backend import Backend, JobReport, JobState, LogEvent
+from ezbatch.cost import Estimate, Spent, dollars, estimate, spent
 from ezbatch.errors import (
     BackendError,
     EZBatchError,
     InvalidWorkflowError,
     JobFailedError,
     JobNotFoundError,
+    Problem,
     RunInterruptedError,
     RunNotFoundError,
     StateDirectoryError,
@@ -39,7 +41,7 @@ from ezbatch.workflow import EZBatchWorkflow
 if TYPE_CHECKING:
     from ezbatch.progress import Progress
 
-__all__ = ["EZBatchRun", "collect_garbage", "runs", "submit"]
+__all__ = ["EZBatchRun", "collect_garbage", "estimated", "runs", "spent_by_tag", "submit"]
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ def submit(
     queue: str | None = None,
     *,
     settings: Settings | None = None,
+    max_cost: float | None = None,
     only: Mapping[str, Sequence[int] | None] | None = None,
     retry_of: str | None = None,
 ) -> EZBatchRun:
@@ -82,6 +85,8 @@ def submit(
         ``"local"`` where nothing else is set. A job's own queue wins.
     settings : Settings, optional
         Instead of those that are set.
+    max_cost : float, optional
+        US dollars. What could cost more on AWS, or has no limit, is refused.
     only : mapping of str to sequence of int or None, optional
         Submit these jobs alone; see :func:`ezbatch.plan`.
     retry_of : str, optional
@@ -104,10 +109,10 @@ def submit(
     settings = settings or Settings.load()
     made = plan(workflow, queue or settings.queue, only=only)
     backend = backend_for(made.queue, settings)
-    problems = backend.preflight(made)
+    ledger = Ledger(settings.state_directory)
+    problems = _cost_problems(made, max_cost) or backend.preflight(made)
     if problems:
         raise InvalidWorkflowError(workflow.name, problems)
-    ledger = Ledger(settings.state_directory)
     texts = (json.dumps(workflow.to_dict()), made.to_json())
     for record in _new_records(workflow.name, made.queue, retry_of):
         # The lock is there before the intent is: whoever sees the intent sees that its submitter lives.
@@ -118,6 +123,39 @@ def submit(
             run._hand_over()  # noqa: SLF001 - this function is the handle's constructor
             return run
     raise AssertionError  # the records never end
+
+
+def _cost_problems(made: Plan, max_cost: float | None) -> list[Problem]:
+    """Return why a plan may cost more than a person wants to spend."""
+    if max_cost is None or made.local:
+        return []
+    # Only timeouts are a promise; what was observed before may be exceeded.
+    found = estimate(made)
+    if found.at_most is None:
+        endless = ", ".join(found.endless[:5])
+        what = f"nothing limits the cost of {endless}"
+        return [Problem("max_cost", what, "Set a timeout for them")]
+    if found.at_most > max_cost:
+        what = f"up to {dollars(found.at_most)} if every attempt ran until its timeout, more than {dollars(max_cost)}"
+        return [Problem("max_cost", what, "Lower timeouts, retries or sizes, or raise max_cost")]
+    return []
+
+
+def estimated(workflow: EZBatchWorkflow, queue: str | None = None, *, settings: Settings | None = None) -> Estimate:
+    """Return what a workflow may cost, by the times that its jobs took in earlier runs where there are some.
+
+    Parameters
+    ----------
+    workflow : EZBatchWorkflow
+        The workflow.
+    queue : str, optional
+        As for :func:`submit`.
+    settings : Settings, optional
+        Instead of those that are set.
+    """
+    settings = settings or Settings.load()
+    made = plan(workflow, queue or settings.queue)
+    return estimate(made, Ledger(settings.state_directory).history(workflow.name))
 
 
 def _new_records(name: str, queue: str, retry_of: str | None) -> Iterator[RunRecord]:
@@ -132,6 +170,26 @@ def runs(*, settings: Settings | None = None, limit: int = -1) -> list[EZBatchRu
     settings = settings or Settings.load()
     ledger = Ledger(settings.state_directory)
     return [EZBatchRun(record, ledger, settings=settings) for record in ledger.runs(limit)]
+
+
+def spent_by_tag(key: str, *, settings: Settings | None = None) -> dict[str, float]:
+    """Return what the runs in the ledger that went to AWS have cost, by the value of a tag, in US dollars.
+
+    Parameters
+    ----------
+    key : str
+        The tag's key. Jobs without it are counted under an empty value.
+    settings : Settings, optional
+        Instead of those that are set.
+    """
+    totals: dict[str, float] = {}
+    for run in runs(settings=settings):
+        if run.queue == LOCAL:
+            continue
+        for row in run.cost().rows:
+            value = row.tags.get(key, "")
+            totals[value] = totals.get(value, 0.0) + row.amount
+    return totals
 
 
 def collect_garbage(queue: str | None = None, *, settings: Settings | None = None) -> tuple[list[str], dict[str, str]]:
@@ -696,6 +754,16 @@ class EZBatchRun:
             pause = self._backend.poll[0] if came else min(pause * 1.5, self._backend.poll[1])
             if readers:
                 self._sleep(pause)
+
+    def cost(self) -> Spent:
+        """Return what the run has cost so far on Fargate, or would have, as it was last seen.
+
+        Of arrays the children's times are looked up now.
+        """
+        known = self._reports()
+        arrays = {name: report for name, report in known.items() if report.children is not None and report.job_id}
+        spans = {name: self._backend.spans(self.id, report.job_id) for name, report in arrays.items()}
+        return spent(self.plan, known, datetime.now(timezone.utc), spans)
 
     # Acting
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -13,14 +15,26 @@ from typing import Any
 from ezbatch import spec
 from ezbatch.aws import requests
 from ezbatch.aws.clients import Clients
-from ezbatch.aws.submission import Submission, accepted_jobs, terminate
+from ezbatch.aws.submission import Submission, accepted_jobs, found_jobs, terminate
 from ezbatch.aws.watching import Watcher, report_of
 from ezbatch.backend import JobReport, JobState, LogEvent, Queue
-from ezbatch.errors import BackendError, JobNotFoundError, LogMissingError, Problem, SubmissionError
+from ezbatch.errors import (
+    BackendError,
+    JobNotFoundError,
+    LogMissingError,
+    Problem,
+    RunInterruptedError,
+    StateDirectoryError,
+    SubmissionError,
+    UnreachableError,
+)
+from ezbatch.ledger import as_time
 from ezbatch.planning import LOCAL, Plan
 from ezbatch.settings import Settings
 
 __all__ = ["AWSBackend"]
+
+log = logging.getLogger(__name__)
 
 LOG_GROUP = "/aws/batch/job"
 #: The role that AWS's own console and tutorials make for pulling images and writing logs.
@@ -28,8 +42,30 @@ DEFAULT_EXECUTION_ROLE = "ecsTaskExecutionRole"
 #: Seconds for which a request whose answer was lost may still show in ListJobs.
 SETTLE = 4.0
 
-_watchers: dict[tuple[str | None, str | None], Watcher] = {}
-_watchers_lock = threading.Lock()
+#: One for each account that this process uses, so that its runs share connections, rates and looks.
+_accounts: dict[object, tuple[Clients, Watcher]] = {}
+_accounts_lock = threading.Lock()
+
+
+def _account(settings: Settings) -> tuple[Clients, Watcher]:
+    # All that boto3 reads: who logs in as another, or to another place, wants other clients.
+    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    with _accounts_lock:
+        key = (settings.profile, settings.region, environment)
+        if key not in _accounts:
+            clients = Clients(settings)
+            _accounts[key] = clients, Watcher(clients)
+        return _accounts[key]
+
+
+def _after_fork() -> None:
+    """Forget the parent's connections, and locks that a thread of the parent may have held."""
+    global _accounts_lock  # noqa: PLW0603 - a lock cannot be emptied
+    _accounts_lock = threading.Lock()
+    _accounts.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class AWSBackend:
@@ -50,16 +86,28 @@ class AWSBackend:
 
     def __init__(self, settings: Settings, clients: Clients | None = None, settle: float = SETTLE) -> None:
         self.settings = settings
-        self.clients = clients or Clients(settings)
         self.settle = settle
-        if clients is None:
-            with _watchers_lock:
-                key = (settings.profile, settings.region)
-                self.watcher = _watchers.setdefault(key, Watcher(self.clients))
-        else:
-            self.watcher = Watcher(clients)
+        self._given = clients is not None
+        self._account = (clients, Watcher(clients)) if clients is not None else _account(settings)
+        self._process = os.getpid()
         self._queues: dict[str, Mapping[str, Any]] = {}
         self._resumed: set[str] = set()  # runs of which an earlier try may have registered definitions
+
+    def _in_this_process(self) -> tuple[Clients, Watcher]:
+        if self._process != os.getpid() and not self._given:
+            self._account = _account(self.settings)
+            self._process = os.getpid()
+        return self._account
+
+    @property
+    def clients(self) -> Clients:
+        """The way to AWS."""
+        return self._in_this_process()[0]
+
+    @property
+    def watcher(self) -> Watcher:
+        """What looks at jobs."""
+        return self._in_this_process()[1]
 
     # Before
 
@@ -177,6 +225,8 @@ class AWSBackend:
             return self.settings.execution_role
         if not self._queues:
             self.preflight(plan)
+        if plan.jobs[0].queue not in self._queues:
+            raise BackendError(f"there is no queue {plan.jobs[0].queue!r} any more.")
         # arn:PARTITION:batch:REGION:ACCOUNT:job-queue/NAME
         _arn, partition, _batch, _region, account, *_rest = str(self._queues[plan.jobs[0].queue]["jobQueueArn"]).split(
             ":"
@@ -188,17 +238,41 @@ class AWSBackend:
     def submit(
         self, run_id: str, plan: Plan, accepted: Mapping[str, str], record: Callable[[Mapping[str, str]], None]
     ) -> None:
-        """Hand over every job that is not accepted yet; what fails is taken back."""
+        """Hand over every job that is not accepted yet; what fails is taken back.
+
+        Raises
+        ------
+        SubmissionError
+            What was handed over has been ended.
+        RunInterruptedError
+            That, too, failed: the run stands still.
+        """
         submission = Submission(self.clients, run_id, plan, [], accepted, record, self.settle)
         try:
-            submission.definitions = [self._definition(run_id, plan, number) for number in range(len(plan.definitions))]
+            self._register(run_id, plan, submission)
             submission.run()
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            done = self._take_back(run_id, plan, submission, record)
             why = "interrupted" if interrupted else str(error).rstrip(".")
-            message = f"the submission of run {run_id} was given up: {why}. {done}"
-            raise SubmissionError(message, interrupted=interrupted) from error
+            message = f"the submission of run {run_id} was given up: {why}."
+            try:
+                done = self._take_back(run_id, plan, submission, record)
+            except BaseException as second:
+                what = "interrupted" if isinstance(second, KeyboardInterrupt) else f"failed ({second})"
+                remedy = f"End them by `ezbatch cancel {run_id}`, or go on by `ezbatch resume {run_id}`."
+                raise RunInterruptedError(
+                    f"{message} Taking back the jobs that were accepted, {len(submission.ids)} or more, was {what}. {remedy}"
+                ) from second
+            raise SubmissionError(f"{message} {done}", interrupted=interrupted) from error
+
+    def _register(self, run_id: str, plan: Plan, submission: Submission) -> None:
+        try:
+            submission.definitions = [self._definition(run_id, plan, number) for number in range(len(plan.definitions))]
+        except BaseException as error:
+            # Unless AWS refused, a definition may be there that nobody has heard of.
+            refused = isinstance(error, BackendError) and not isinstance(error, UnreachableError)
+            submission.unsure = not refused
+            raise
 
     def _definition(self, run_id: str, plan: Plan, number: int) -> str:
         """Return the ARN of a definition, registered unless an earlier try has done so."""
@@ -217,39 +291,26 @@ class AWSBackend:
         found = self.clients.pages("batch", "describe_job_definitions", "jobDefinitions", **query)
         return [str(item["jobDefinitionArn"]) for item in found]
 
-    def find(self, run_id: str, plan: Plan) -> dict[str, str]:
+    def find(self, run_id: str, plan: Plan, known: Mapping[str, str]) -> dict[str, str]:
         """Return the ids of the plan's jobs that AWS has, whatever became of the process that submitted them."""
         self._resumed.add(run_id)
-        self.clients.sleep(self.settle / 2)  # what was under way when that process ended may still arrive
-        queues = dict.fromkeys(job.queue for job in plan.jobs)
-        found = accepted_jobs(self.clients, queues, f"{run_id}-*")
-        named = {requests.job_name(run_id, job): job.name for job in plan.jobs}
-        doubles = [job_id for name, ids in found.items() if name in named for job_id in ids[1:]]
-        if doubles:
-            terminate(self.clients, doubles, "submitted twice: the answer to the first was lost")
-        return {named[name]: ids[0] for name, ids in found.items() if name in named}
+        self.clients.sleep(self.settle)  # what was under way when that process ended may still arrive
+        return found_jobs(self.clients, run_id, plan, known)
 
     def _take_back(
         self, run_id: str, plan: Plan, submission: Submission, record: Callable[[Mapping[str, str]], None]
     ) -> str:
         """End what was handed over, and say what was done."""
-        try:
-            found = self.find(run_id, plan) if submission.unsure else {}
-            ids = {**found, **submission.ids}
-            if found:
-                record(ids)
-            failed = (
-                terminate(self.clients, ids.values(), f"the submission of run {run_id} was given up") if ids else []
-            )
-        except Exception as error:  # noqa: BLE001 - the message has to say that it is not done
-            return (
-                f"Taking back the {len(submission.ids)} jobs that were accepted failed ({error}): "
-                f"end them by `ezbatch cancel {run_id}`, or go on by `ezbatch resume {run_id}`."
-            )
+        ids = self.find(run_id, plan, submission.ids) if submission.unsure else submission.ids
+        if not ids:
+            return "No job had been accepted."
+        with contextlib.suppress(StateDirectoryError):  # it may be what stopped the submission
+            record(ids)
+        failed = terminate(self.clients, ids.values(), f"the submission of run {run_id} was given up")
         if failed:
-            what = f"{len(ids)} jobs had been accepted; {len(failed)} could not be ended: {failed[0]}"
+            what = f"{len(ids)} jobs had been accepted; {len(failed)} could not be ended: {failed[0].rstrip('.')}"
             return f"{what}. Try `ezbatch cancel {run_id}`."
-        return f"{len(ids)} jobs had been accepted; all were ended." if ids else "No job had been accepted."
+        return f"{len(ids)} jobs had been accepted; all were ended."
 
     # Watching
 
@@ -273,6 +334,16 @@ class AWSBackend:
         found = self.clients.pages("batch", "list_jobs", "jobSummaryList", arrayJobId=job_id, jobStatus="FAILED")
         return sorted(int(item["arrayProperties"]["index"]) for item in found)
 
+    def spans(self, run_id: str, job_id: str) -> list[tuple[datetime, datetime | None]]:
+        """Return when the last attempts of an array's children began and ended: ListJobs tells no earlier ones."""
+        found = []
+        for state in ("RUNNING", "SUCCEEDED", "FAILED"):
+            for item in self.clients.pages("batch", "list_jobs", "jobSummaryList", arrayJobId=job_id, jobStatus=state):
+                if item.get("startedAt"):
+                    stopped = item.get("stoppedAt")
+                    found.append((as_time(item["startedAt"] / 1000), as_time(stopped / 1000 if stopped else None)))
+        return [(started, stopped) for started, stopped in found if started is not None]
+
     def interruption(self, run_id: str) -> str:
         """Nothing: AWS goes on by itself."""
         return ""
@@ -287,10 +358,18 @@ class AWSBackend:
             raise BackendError(f"{len(failed)} of {len(job_ids)} jobs of run {run_id} could not be ended: {failed[0]}.")
 
     def finish(self, run_id: str, plan: Plan) -> None:
-        """Deregister the run's definitions: every revision, whoever registered it."""
-        for definition in plan.definitions:
-            for arn in self._active_definitions(requests.definition_name(run_id, definition)):
-                self.clients.call("batch", "deregister_job_definition", jobDefinition=arn)
+        """Deregister the run's definitions: every revision, whoever registered it.
+
+        A right that is missing keeps no run from its end: `ezbatch gc` takes back what is left.
+        """
+        try:
+            for definition in plan.definitions:
+                for arn in self._active_definitions(requests.definition_name(run_id, definition)):
+                    self.clients.call("batch", "deregister_job_definition", jobDefinition=arn)
+        except UnreachableError:
+            raise
+        except BackendError as error:
+            log.warning("run %s has ended, and its job definitions stay: %s", run_id, error)
 
     # Logs
 
@@ -303,7 +382,7 @@ class AWSBackend:
             If the attempt has ended and its stream never came.
         """
         found = next(a for a in report.attempts if a.number == attempt)
-        stopped = found.stopped is not None or report.state.terminal
+        stopped = found.stopped is not None or report.over
         if not found.log:
             if stopped and found.exit_code is not None:
                 raise LogMissingError(
@@ -314,7 +393,12 @@ class AWSBackend:
         if cursor is not None:
             query["nextToken"] = cursor
         try:
-            page = self.clients.call("logs", "get_log_events", **query)
+            while True:
+                page = self.clients.call("logs", "get_log_events", **query)
+                # A page may be empty and not the last: only a token that comes back says so.
+                if page["events"] or page["nextForwardToken"] == query.get("nextToken"):
+                    break
+                query["nextToken"] = page["nextForwardToken"]
         except BackendError as error:
             if getattr(error.__cause__, "response", {}).get("Error", {}).get("Code") != "ResourceNotFoundException":
                 raise
@@ -354,9 +438,8 @@ class AWSBackend:
         return Counter(JobState(detail["status"]) for detail in self.watcher.look(ids).values())
 
     def deregister(self, arn: str) -> None:
-        """Deregister a definition; one that is gone already is no error."""
-        with contextlib.suppress(BackendError):
-            self.clients.call("batch", "deregister_job_definition", jobDefinition=arn)
+        """Deregister a definition."""
+        self.clients.call("batch", "deregister_job_definition", jobDefinition=arn)
 
 
 def _long_ago(stopped: datetime | None) -> bool:

@@ -213,6 +213,13 @@ class LocalBackend:
         query = "SELECT child FROM jobs WHERE parent = ? AND state != 'SUCCEEDED' ORDER BY child"
         return [row[0] for row in self.connection.execute(query, (job_id,))]
 
+    def spans(self, run_id: str, job_id: str) -> list[tuple[datetime, datetime | None]]:
+        """Return when every attempt of an array's children began and ended."""
+        rows = self.connection.execute("SELECT attempts FROM jobs WHERE parent = ?", (job_id,))
+        attempts = [attempt for (text,) in rows for attempt in json.loads(text)]
+        spans = [(_time(started), _time(stopped)) for _number, started, stopped, *_rest in attempts]
+        return [(started, stopped) for started, stopped in spans if started is not None]
+
     def interruption(self, run_id: str) -> str:
         """Return why the run stands still, or nothing when it goes on."""
         row = self.connection.execute("SELECT held FROM runs WHERE id = ?", (run_id,)).fetchone()
