@@ -102,6 +102,8 @@ class _Pump:
         kernel._publish_status("busy", "shell")  # noqa: SLF001 - a page waits for the two words around an answer
         try:
             self._run(handler(self.answers, idents, message))
+            if hasattr(self.answers, "flush"):  # ipykernel 6: a stream sends only when its loop runs
+                self.answers.flush()
         except Exception:
             log.exception("a message from the page could not be answered")
         finally:

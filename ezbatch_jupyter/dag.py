@@ -153,7 +153,9 @@ def graph(source: EZBatchWorkflow | Plan | EZBatchRun, reports: Reports | None =
         if len({key(job) for job in jobs}) > limit:
             key = lambda job: (job.stage, _pattern(job.name))  # noqa: E731 - as above
         if len({key(job) for job in jobs}) > limit:
-            key = lambda job: job.stage  # noqa: E731 - as above
+            # A chain of a thousand stages is drawn in as many stretches as may be.
+            depth = max(job.stage for job in jobs)
+            key = lambda job: job.stage if depth <= limit else (job.stage - 1) * limit // depth  # noqa: E731 - as above
     groups: dict[Hashable, list[_Job]] = {}
     for job in jobs:
         groups.setdefault(key(job), []).append(job)
@@ -248,8 +250,10 @@ def _node(node_id: str, group: Sequence[_Job], reports: Reports) -> Node:
     names = [job.name for job in group]
     if len({_pattern(name) for name in names}) == 1:
         name = f"{clean(names[0])} … {clean(names[-1])}"
-    else:
+    elif first.stage == group[-1].stage:
         name = f"stage {first.stage}"
+    else:
+        name = f"stages {first.stage} to {group[-1].stage}"
     if not reports:
         return Node(node_id, name, tuple(names), first.stage, None, count_text(len(group), "job"))
     states = Counter(reports[n].state if n in reports else JobState.SUBMITTED for n in names)

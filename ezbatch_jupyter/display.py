@@ -6,6 +6,7 @@ Kept light, since ``%load_ext`` imports it; the core knows nothing of this.
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,7 +79,12 @@ def register(ip: InteractiveShell) -> None:
 
 
 def unregister(ip: InteractiveShell) -> None:
-    """Take back what :func:`register` did."""
+    """Take back what :func:`register` did, and stop watching: what is shown stays as it was last seen."""
+    poller: Any = sys.modules.get("ezbatch_jupyter._poller")
+    if poller is not None:
+        for watch in poller.POLLER.watches:
+            watch.detach()
+        poller.POLLER.stop()
     formatter = ip.display_formatter
     if formatter is None:
         return

@@ -237,6 +237,8 @@ def _why(report: JobReport, above: Sequence[str], reports: Mapping[str, JobRepor
     state = report.state
     if report.children and state is not JobState.SUCCEEDED:
         return counts_text({child.value: count for child, count in report.children.items()})
+    if report.cancelled and state is JobState.FAILED:
+        return report.reason or "cancelled"
     if state is JobState.FAILED:
         found = explain(report, reports, {report.name: tuple(above)})
         return f"{found.cause}: {found.evidence}" if found.evidence else found.cause
@@ -262,22 +264,27 @@ def _done(counts: Mapping[JobState, int]) -> str:
 def brief(report: JobReport, above: Sequence[str], reports: Mapping[str, JobReport]) -> str:
     """Return why a job is where it is, in the few words that fit below a node's name."""
     state = report.state
+    said = ""
     if report.children:
-        return _done(report.children)
-    if state is JobState.FAILED and report.cancelled:
-        return "cancelled"
-    if state is JobState.FAILED:
-        if report.exit_code and "OutOfMemory" not in report.reason and "timeout" not in report.reason:
-            return f"exit {report.exit_code}"
-        cause = explain(report, reports, {}).cause
-        return cause.removeprefix("It ").removeprefix("Its ")
-    if state is JobState.BLOCKED:
-        return f"by {_culprit(report, above, reports)}"
-    if state in (JobState.PENDING, JobState.SUBMITTED):
+        said = _done(report.children)
+    elif state is JobState.FAILED:
+        said = _failure(report, reports)
+    elif state is JobState.BLOCKED:
+        said = f"by {_culprit(report, above, reports)}"
+    elif state in (JobState.PENDING, JobState.SUBMITTED):
         waits = _waits(above, reports)
-        return f"waits for {waits[0] if len(waits) == 1 else f'{len(waits):,} jobs'}" if waits else ""
-    if state is JobState.RUNNABLE:
-        return "waits for room"
-    if state is JobState.SUCCEEDED and report.started and report.stopped:
-        return duration_text(max((report.stopped - report.started).total_seconds(), 0))
-    return ""
+        if waits:
+            said = f"waits for {waits[0] if len(waits) == 1 else f'{len(waits):,} jobs'}"
+    elif state is JobState.RUNNABLE:
+        said = "waits for room"
+    elif state is JobState.SUCCEEDED and report.started and report.stopped:
+        said = duration_text(max((report.stopped - report.started).total_seconds(), 0))
+    return said
+
+
+def _failure(report: JobReport, reports: Mapping[str, JobReport]) -> str:
+    if report.cancelled:
+        return "cancelled"
+    if report.exit_code and "OutOfMemory" not in report.reason and "timeout" not in report.reason:
+        return f"exit {report.exit_code}"
+    return explain(report, reports, {}).cause.removeprefix("It ").removeprefix("Its ")

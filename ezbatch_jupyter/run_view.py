@@ -8,6 +8,7 @@ of the view's own, so that a view never holds up a cell and needs no lock.
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
 import queue
 import secrets
@@ -44,6 +45,8 @@ _STATIC = Path(__file__).parent / "static"
 _LOCAL, _AWAY = (0.1, 0.5), (1.0, 15.0)
 #: Seconds within which a page that can show widgets says so.
 _GRACE = 2.0
+#: Seconds after which a page is told that nothing has changed.
+_HEARTBEAT = 5.0
 #: Lines of a log in one message.
 _SLICE = 500
 _TAIL = 12
@@ -147,8 +150,11 @@ class RunView:
         self._panel: _Panel | None = None
         self._chosen = False
         self._where = ""
+        self._told_head: _Message = {}
+        self._told_at = 0.0
         self._lines: deque[str] = deque(maxlen=bundles.LINES)
         self._new_lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._showing = threading.Lock()
         self._over = threading.Event()
         self._met = threading.Event()
         self._final: dict[str, Any] | None = None
@@ -247,12 +253,16 @@ class RunView:
         return bundle
 
     def _update_displays(self, bundle: dict[str, Any]) -> None:
+        """Replace what is shown; nothing comes after what is kept."""
         if not in_kernel():
             return
         from IPython.display import update_display
 
-        for identity in self._displays:
-            update_display(bundle, raw=True, display_id=identity)  # type: ignore[no-untyped-call] # as above
+        with self._showing:
+            if self._final is not None and bundle is not self._final:
+                return
+            for identity in self._displays:
+                update_display(bundle, raw=True, display_id=identity)  # type: ignore[no-untyped-call] # as above
 
     # In the poller's thread
 
@@ -267,7 +277,7 @@ class RunView:
         changed = self._look()
         for message in asked:
             self._answer(message)
-        patch: _Message = {"head": self._head()}
+        patch: _Message = {}
         rows = self._changed_rows() if changed else []
         if rows:
             patch["rows"] = [[i, _wire(self._rows[i])] for i in rows]
@@ -275,8 +285,8 @@ class RunView:
         messages = self._panel_messages()
         if messages:
             patch.update(messages[0])
-        if rows or asked or messages or changed:
-            self._send(patch)
+        if rows or asked or messages or changed or self._looked - self._told_at > _HEARTBEAT:
+            self._send({"head": self._changed_head(), **patch})
         for more in messages[1:]:
             self._send(more)
         for message in asked:
@@ -364,6 +374,12 @@ class RunView:
             "note": masked(clean(self._note)) if self._note else "",
         }
 
+    def _changed_head(self) -> _Message:
+        head = self._head()
+        changed = {name: value for name, value in head.items() if self._told_head.get(name, self) != value}
+        self._told_head = head
+        return changed
+
     def _answer(self, message: _Message) -> None:
         kind = message["t"]
         if kind == "hello" and isinstance(message.get("client"), str):
@@ -400,7 +416,10 @@ class RunView:
         if not begun:
             return
         urgency, job = min(begun)
-        if self._panel is None or (urgency == 0 and self._rows[self._panel.job].state != "FAILED"):
+        shown = "SUCCEEDED" if self._panel is None else self._rows[self._panel.job].state
+        if self._panel is None or (
+            shown != "FAILED" and (urgency == 0 or shown == "SUCCEEDED") and job != self._panel.job
+        ):
             self._panel = _Panel(self._own, job, self._names[job], None, None)
 
     def _panel_messages(self) -> list[_Message]:
@@ -435,6 +454,7 @@ class RunView:
         if self._widget is None or not self._clients:
             return
         self._seq += 1
+        self._told_at = time.time()
         self._widget.send({"t": "patch", "seq": self._seq, "now": round(time.time(), 3), **message})
 
     def _send_snapshot(self, client: object) -> None:
@@ -507,15 +527,17 @@ class RunView:
         run = self._own
         ending = self._ending() if ended(run) else bundles.Ending()
         try:
-            self._final = bundles.run_bundle(run, ending)
+            kept = bundles.run_bundle(run, ending)
         except Exception:  # like a repr, an end never raises
             log.warning("what is kept of run %s could not be made", run.id, exc_info=True)
-            self._final = show_run(run)
+            kept = show_run(run)
         if not ended(run):
             hint = f'Detached: the run goes on. Come back to it: EZBatchRun.attach("{run.id}")'
-            self._final["text/plain"] = f"{self._final['text/plain']}\n\n  {hint}"
-            self._final["text/html"] = f'{self._final.get("text/html", "")}<p style="font-size:12px">{hint}</p>'
-        self._update_displays(self._final)
+            kept["text/plain"] = f"{kept['text/plain']}\n\n  {hint}"
+            kept["text/html"] = f'{kept.get("text/html", "")}<p style="font-size:12px">{html.escape(hint)}</p>'
+        with self._showing:
+            self._final = kept
+        self._update_displays(kept)
         self._over.set()
         POLLER.remove(self)
         if self._clients:
@@ -539,7 +561,9 @@ class RunView:
     def _ending(self) -> bundles.Ending:
         """Return what is kept beside the reports: the failed job's explanation, the end of its log."""
         run = self._own
+        reports = run.jobs
         failed = [row.name for row in self._rows if row.state == "FAILED"]
+        failed.sort(key=lambda name: reports[name].cancelled)  # what failed by itself says more
         single = len(self._rows) == 1
         if not failed and not single:
             return bundles.Ending()

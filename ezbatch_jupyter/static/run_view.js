@@ -508,7 +508,8 @@ class View {
     if (options.join() !== [...this.attempt.options].map((option) => option.textContent).join())
       this.attempt.replaceChildren(...panel.attempts.map((attempt) => make("option", { value: attempt }, `Attempt ${attempt} of ${of}`)).reverse());
     this.attempt.value = String(panel.attempt);
-    const parts = [["Cause", panel.cause], ["Evidence", panel.evidence], ["Remedy", panel.remedy]].filter(([, text]) => text);
+    const parts = [["Cause", panel.cause], ["Evidence", panel.evidence], ["Remedy", panel.remedy]].filter(([, text]) => text && panel.state !== "SUCCEEDED");
+    this.whyList.hidden = !parts.length;
     this.whyList.className = ["FAILED", "BLOCKED"].includes(panel.state) ? "why bad" : "why";
     this.whyList.replaceChildren(...parts.flatMap(([head, text]) => [make("dt", {}, head), make("dd", {}, head === "Cause" ? make("b", {}, text) : text)]));
     this.updateFoot();
@@ -558,6 +559,10 @@ class View {
     const { lines, logged, panel } = this.store;
     if (!panel || !logged) return;
     const parts = [];
+    if (logged.complete && !logged.total) {
+      set(this.foot, "It wrote nothing");
+      return;
+    }
     if (this.find.value) parts.push(`${number(this.log.childElementCount)} of ${number(lines.length)} lines`);
     else parts.push(lines.length === logged.total ? `${number(logged.total)} line${logged.total === 1 ? "" : "s"}` : `the last ${number(lines.length)} of ${number(logged.total)} lines`);
     parts.push(logged.note || (logged.complete ? "complete" : "as they come"));
