@@ -59,8 +59,8 @@ _REASONS: tuple[_Row, ...] = (
 )
 
 
-def _exit(code: int) -> tuple[str, str] | None:
-    if code in preloader.EXIT_CODES:
+def _exit(code: int, *, copies: bool) -> tuple[str, str] | None:
+    if copies and code in preloader.EXIT_CODES:
         cause, _colon, remedy = preloader.EXIT_CODES[code].rstrip(".").partition(": ")
         return cause, remedy[:1].upper() + remedy[1:]
     known = {
@@ -75,7 +75,13 @@ def _exit(code: int) -> tuple[str, str] | None:
     return known.get(code)
 
 
-def explain(report: JobReport, reports: Mapping[str, JobReport], parents: Mapping[str, tuple[str, ...]]) -> Explanation:
+def explain(
+    report: JobReport,
+    reports: Mapping[str, JobReport],
+    parents: Mapping[str, tuple[str, ...]],
+    *,
+    copies: bool = True,
+) -> Explanation:
     """Say why a job is where it is.
 
     Parameters
@@ -86,6 +92,8 @@ def explain(report: JobReport, reports: Mapping[str, JobReport], parents: Mappin
         All jobs of its run.
     parents : mapping of str to tuple of str
         What each job depends on.
+    copies : bool
+        Whether ezbatch's script copies data around the job's command. Only then its exit codes mean what it says.
 
     Returns
     -------
@@ -98,7 +106,7 @@ def explain(report: JobReport, reports: Mapping[str, JobReport], parents: Mappin
     if state is JobState.BLOCKED:
         return _blocked(report)
     if state is JobState.FAILED:
-        return _failed(report)
+        return _failed(report, copies=copies)
     if state in (JobState.PENDING, JobState.SUBMITTED):
         waits = [name for name in parents.get(report.name, ()) if name in reports and not reports[name].state.terminal]
         if waits:
@@ -124,11 +132,11 @@ def _blocked(report: JobReport) -> Explanation:
     )
 
 
-def _failed(report: JobReport) -> Explanation:
+def _failed(report: JobReport, *, copies: bool) -> Explanation:
     rows: tuple[Callable[[], Explanation | None], ...] = (
         lambda: _by_reason(report),
         lambda: _by_children(report),
-        lambda: _by_code(report),
+        lambda: _by_code(report, copies=copies),
     )
     for row in rows:
         found = row()
@@ -160,11 +168,11 @@ def _by_children(report: JobReport) -> Explanation | None:
     )
 
 
-def _by_code(report: JobReport) -> Explanation | None:
+def _by_code(report: JobReport, *, copies: bool) -> Explanation | None:
     code = report.exit_code
     if not code:
         return None
-    known = _exit(code)
+    known = _exit(code, copies=copies and report.reason != f"exit code {code}")
     if known is not None:
         return Explanation(known[0], report.reason or f"exit code {code}", known[1])
     return Explanation(

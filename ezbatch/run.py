@@ -656,9 +656,11 @@ class EZBatchRun:
             found = next((r for state in urgent for r in reports.values() if r.state is state), None)
             if found is None:
                 return Explanation("Every job succeeded" if self.state == SUCCEEDED else "It was accepted")
-            inner = explain(found, reports, self.parents)
+            inner = self.explain(found.name)
             return dataclasses.replace(inner, cause=f"{found.name}: {inner.cause}")
-        return explain(self.report(job), reports, self.parents)
+        report = self.report(job)
+        planned = self._planned.get(job) or self._planned[job.rpartition(":")[0]]
+        return explain(report, reports, self.parents, copies=bool(planned.paths))
 
     # Jobs
 
@@ -670,18 +672,34 @@ class EZBatchRun:
         JobNotFoundError
             If the run has no such job or child.
         """
-        reports = self.jobs
-        if job in reports:
-            return reports[job]
+        return self._source(job)()
+
+    def _source(self, job: str) -> _Source:
+        """Return what reports on a job or child; a job that is called like another's child is meant before it."""
+        planned = self._planned.get(job)
+        if planned is not None and not planned.join:
+            return lambda: self._report(job)
         array, colon, index = job.rpartition(":")
-        if colon and array in reports and index.isdigit():
-            planned = self._planned[array]
-            position = self._position(planned, int(index))
-            if planned.array_size is None:
-                return dataclasses.replace(reports[array], name=job)
-            return self._backend.child(self.id, reports[array].job_id, job, position)
-        message = f"run {self.id} has no job {job!r}{spec.nearest(job, reports)}"
-        raise JobNotFoundError(message)
+        planned = self._planned.get(array) if colon and index.isdecimal() else None
+        if planned is None or planned.join:
+            message = f"run {self.id} has no job {job!r}{spec.nearest(job, self.jobs)}"
+            raise JobNotFoundError(message)
+        return self._child(array, self._position(planned, int(index)))
+
+    def _report(self, name: str) -> JobReport:
+        job_id, report = self._jobs_known().get(name, ("", None))
+        return report or _unknown(name, job_id)
+
+    def _child(self, array: str, position: int) -> _Source:
+        name = f"{array}:{self._own_index(array, position)}"
+        if self._planned[array].array_size is None:
+            return lambda: dataclasses.replace(self._report(array), name=name)
+
+        def look() -> JobReport:
+            job_id = self._report(array).job_id
+            return self._backend.child(self.id, job_id, name, position) if job_id else _unknown(name)
+
+        return look
 
     def _position(self, planned: PlannedJob, index: int) -> int:
         """Return where a child stands among those of this run: a retry runs some only."""
@@ -720,18 +738,17 @@ class EZBatchRun:
             If the run has no such job or child; raised at once, not with the first line.
         """
         wanted = list(self.jobs) if job is None else [job]
-        sources: list[str] = []
+        sources: list[_Source] = []
         for name in wanted:
-            report = self.report(name)
             planned = self._planned.get(name)
-            if report.children is not None and planned is not None and planned.array_size is not None:
-                sources += [f"{name}:{self._own_index(name, i)}" for i in range(planned.array_size)]
+            if planned is not None and not planned.join and planned.array_size is not None:
+                sources += [self._child(name, position) for position in range(planned.array_size)]
             else:
-                sources.append(name)
+                sources.append(self._source(name))
         return self._lines(sources, follow=follow, tail=tail)
 
-    def _lines(self, sources: Sequence[str], *, follow: bool, tail: int | None) -> Iterator[LogEvent]:
-        readers = [(_Reader(self, name), deque[LogEvent](maxlen=tail)) for name in sources]
+    def _lines(self, sources: Sequence[_Source], *, follow: bool, tail: int | None) -> Iterator[LogEvent]:
+        readers = [(_Reader(self, source), deque[LogEvent](maxlen=tail)) for source in sources]
         for reader, kept in readers:
             # What is there already, one job after the other.
             events: Iterable[LogEvent] = reader.new()
@@ -889,23 +906,32 @@ def _rebuilt(run_id: str, queue: str, ledger: Ledger, settings: Settings) -> EZB
     return EZBatchRun(record, ledger, backend, plan=found.plan, settings=settings)
 
 
+#: Reports on one job, or one child of an array, each time it is called.
+_Source = Callable[[], JobReport]
+
+
+def _unknown(name: str, job_id: str = "") -> JobReport:
+    """Return the report of a job of which nothing was seen yet."""
+    return JobReport(name, job_id, JobState.SUBMITTED)
+
+
 class _Reader:
     """Reads one job's log, attempt after attempt, as far as it has got."""
 
-    def __init__(self, run: EZBatchRun, name: str) -> None:
+    def __init__(self, run: EZBatchRun, source: _Source) -> None:
         self.run = run
-        self.name = name
+        self.report = source
         self.done = 0  # attempts read to their end
         self.cursor: object = None
 
     @property
     def over(self) -> bool:
         """Whether the job had ended when it was last looked at: what is read after that is all there is."""
-        return self.run.report(self.name).state.terminal
+        return self.report().state.terminal
 
     def new(self) -> Iterator[LogEvent]:
         """Yield what has come since the last time."""
-        report = self.run.report(self.name)
+        report = self.report()
         for attempt in report.attempts:
             if attempt.number <= self.done:
                 continue

@@ -433,12 +433,9 @@ class Engine:
                     return f"OutOfMemoryError: Container killed due to memory usage (over {job.spec['memory']} MiB)"
             if code == 125:  # noqa: PLR2004 - docker's and podman's own failure
                 return f"CannotStartContainerError: {last_line(attempt.files.log)}"
-        if code in preloader.EXIT_CODES and "EZBATCH_COMMAND" in {
-            **self.definitions[job.run][job.spec["definition"]]["environment"],
-            **job.spec["environment"],
-        }:
+        if code in preloader.EXIT_CODES and job.spec["paths"]:
             return last_line(attempt.files.log) or preloader.EXIT_CODES[code]
-        if code > 128:  # noqa: PLR2004 - the shell's way to tell a signal
+        if 128 < code < 128 + 32:  # noqa: PLR2004 - the shell's way to tell a signal; those above 31 have no meaning
             with contextlib.suppress(ValueError):
                 return f"exit code {code}: ended by signal {signal.Signals(code - 128).name}"
         return f"exit code {code}"
