@@ -13,7 +13,17 @@ from ezbatch.errors import Problem
 if TYPE_CHECKING:
     from ezbatch.planning import Plan
 
-__all__ = ["Attempt", "Backend", "JobReport", "JobState", "LogEvent", "Queue", "array_state"]
+__all__ = [
+    "Attempt",
+    "Backend",
+    "EnvironmentFacts",
+    "JobReport",
+    "JobState",
+    "LogEvent",
+    "Queue",
+    "QueueFacts",
+    "array_state",
+]
 
 
 class JobState(str, enum.Enum):
@@ -90,6 +100,8 @@ class JobReport:
         Of an array: how many of its children are in each state.
     cancelled : bool
         Whether it was cancelled by a person.
+    forgotten : bool
+        Whether the place that ran it no longer knows it: this is how it was last seen.
     """
 
     name: str
@@ -103,6 +115,12 @@ class JobReport:
     stopped: datetime | None = None
     children: Mapping[JobState, int] | None = None
     cancelled: bool = False
+    forgotten: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will be known of it."""
+        return self.state.terminal or self.forgotten
 
     @property
     def attempt(self) -> int:
@@ -154,6 +172,83 @@ class Queue:
     max_vcpus: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class EnvironmentFacts:
+    """What is known of a compute environment of a queue.
+
+    Parameters
+    ----------
+    name : str
+        The compute environment.
+    platform : str
+        ``FARGATE``, ``FARGATE_SPOT``, ``EC2``, ``SPOT`` or ``UNMANAGED``.
+    state, status : str
+        What a person set (``ENABLED``, ``DISABLED``) and what AWS found (``VALID``, ``INVALID``, ...).
+    reason : str
+        Why the status is what it is.
+    max_vcpus : float, optional
+        The vCPUs that its jobs can have at once; None where there is no such limit.
+    """
+
+    name: str
+    platform: str = "FARGATE"
+    state: str = "ENABLED"
+    status: str = "VALID"
+    reason: str = ""
+    max_vcpus: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it starts jobs."""
+        return self.state == "ENABLED" and self.status in ("VALID", "UPDATING")
+
+
+@dataclasses.dataclass(frozen=True)
+class QueueFacts:
+    """What one look at a queue found, for telling why its jobs wait.
+
+    Parameters
+    ----------
+    queue : str
+        The queue's name.
+    seen : datetime
+        When, in UTC.
+    state, status, reason : str
+        As of an :class:`EnvironmentFacts`.
+    environments : tuple of EnvironmentFacts
+        In the order in which the queue tries them.
+    front : mapping of str to datetime, optional
+        The ids of the jobs at the front, the next to start first, and since when each has been at its place; at most
+        100. None if that could not be seen.
+    head_name, head_reason : str
+        The job at the head, and why AWS says that it cannot start.
+    runnable, running : int, optional
+        How many jobs wait for room, and how many have it.
+    vcpus : float, optional
+        The vCPUs of those that have room.
+    quota : float, optional
+        The vCPUs that the account may have at once on the queue's platform.
+    looked, unseen : tuple of str
+        What was looked at, and what could not be.
+    """
+
+    queue: str
+    seen: datetime
+    state: str = "ENABLED"
+    status: str = "VALID"
+    reason: str = ""
+    environments: tuple[EnvironmentFacts, ...] = ()
+    front: Mapping[str, datetime] | None = None
+    head_name: str = ""
+    head_reason: str = ""
+    runnable: int | None = None
+    running: int | None = None
+    vcpus: float | None = None
+    quota: float | None = None
+    looked: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
 def array_state(children: Mapping[JobState, int]) -> JobState:
     """Return the state that an array's children make together.
 
@@ -189,8 +284,8 @@ class Backend(Protocol):
     ) -> None:
         """Hand over every job of the plan that is not accepted yet, and return once all are.
 
-        When it raises SubmissionError, what was handed over has been cancelled; after any other error it is still
-        there, and calling this again goes on.
+        When it raises SubmissionError, what was handed over has been cancelled. After any other error it is still
+        there, and calling this again goes on; RunInterruptedError says that it may be more than was recorded.
 
         Parameters
         ----------
@@ -205,8 +300,11 @@ class Backend(Protocol):
         """
         ...
 
-    def find(self, run_id: str, plan: Plan) -> dict[str, str]:
-        """Return the ids, by name, of the plan's jobs that this place has: what a process that was killed left."""
+    def find(self, run_id: str, plan: Plan, known: Mapping[str, str]) -> dict[str, str]:
+        """Return the ids, by name, of the plan's jobs that this place has: what a process that was killed left.
+
+        ``known`` holds those that the ledger has; they are kept.
+        """
         ...
 
     def describe(self, run_id: str, job_ids: Mapping[str, str]) -> dict[str, JobReport]:
@@ -235,6 +333,10 @@ class Backend(Protocol):
         An empty page means that there is nothing new now. A last line without a newline is held back until the report
         says that the attempt has stopped.
         """
+        ...
+
+    def facts(self, queue: str) -> QueueFacts | None:
+        """Look at a queue, and return what tells why its jobs wait; None where jobs tell it themselves."""
         ...
 
     def interruption(self, run_id: str) -> str:

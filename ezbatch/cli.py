@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ezbatch.backend import JobReport
+    from ezbatch.progress import Progress
     from ezbatch.run import EZBatchRun
     from ezbatch.workflow import EZBatchWorkflow
 
@@ -72,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = command
     try:
         return int(arguments.act(arguments))
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # noqa: T201 - the shell's own ^C stands on that line
+    except KeyboardInterrupt as error:
+        # The shell's own ^C stands on that line. A submission that was interrupted says what was done.
+        _say(f"\nezbatch: {error}" if str(error) else "")
         return DETACHED
     except BrokenPipeError:
         # The reader (head, less) has gone. Nothing more can be said, not even when Python closes the stream.
@@ -388,6 +390,11 @@ class _Watcher:
         self.failed: set[str] = set()
 
     def __call__(self, run: EZBatchRun) -> None:
+        if run.state == "SUBMITTING":
+            if time.monotonic() - self.last_line >= self.every:
+                self.last_line = time.monotonic()
+                _say(f"  {self.elapsed()}  submitted {run.accepted:,} of {len(run.plan.jobs):,}")
+            return
         for report in run.jobs.values():
             if report.state.value == "FAILED" and report.name not in self.failed:
                 self.failed.add(report.name)
@@ -403,6 +410,11 @@ class _Watcher:
     def elapsed(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         return f"{minutes}:{seconds:02}"
+
+
+def _progress() -> Progress | bool:
+    """Return what shows a run's progress: a bar in a terminal, else lines."""
+    return True if sys.stderr.isatty() else _Watcher()
 
 
 # Commands
@@ -421,7 +433,7 @@ def _attached(run_id: str) -> EZBatchRun:
 
 
 def _submitted(workflow: EZBatchWorkflow, arguments: argparse.Namespace) -> int:
-    run = workflow.submit(arguments.queue, max_cost=getattr(arguments, "max_cost", None))
+    run = workflow.submit(arguments.queue, max_cost=getattr(arguments, "max_cost", None), progress=_progress())
     return _follow_up(run, arguments)
 
 
@@ -444,7 +456,7 @@ def _follow_up(run: EZBatchRun, arguments: argparse.Namespace) -> int:
 
 def _waited(run: EZBatchRun, arguments: argparse.Namespace, timeout: float | None = None) -> int:
     try:
-        run.wait(timeout, progress=True if sys.stderr.isatty() else _Watcher())
+        run.wait(timeout, progress=_progress())
     except KeyboardInterrupt:
         _say(f"\ndetached; run {run.id} goes on. Come back: ezbatch attach {run.id}   End it: ezbatch cancel {run.id}")
         return DETACHED
@@ -522,7 +534,10 @@ def _ls(arguments: argparse.Namespace) -> int:
     found = runs(limit=arguments.limit or -1)
     for run in found:
         if run.state not in TERMINAL:
-            run.refresh()
+            try:
+                run.refresh()
+            except BackendError as error:
+                _say(f"ezbatch: {run.id} is shown as it was last seen: {error}")
     if arguments.json:
         _print_json([_run_row(run) for run in found])
         return OK
@@ -622,7 +637,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
 
 
 def _retry(arguments: argparse.Namespace) -> int:
-    return _follow_up(_attached(arguments.run).retry(), arguments)
+    return _follow_up(_attached(arguments.run).retry(progress=_progress()), arguments)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -632,7 +647,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     if run.state in TERMINAL:
         _say(f"run {run.id} has ended already: {run.state}")
         return OK
-    return _follow_up(run.resume(), arguments)
+    return _follow_up(run.resume(progress=_progress()), arguments)
 
 
 def _cost(arguments: argparse.Namespace) -> int:

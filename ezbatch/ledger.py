@@ -243,7 +243,8 @@ def _to_json(report: JobReport) -> str:
             "job_id": report.job_id,
             "state": report.state.value,
             "attempts": [
-                [a.number, _seconds(a.started), _seconds(a.stopped), a.exit_code, a.reason] for a in report.attempts
+                [a.number, _seconds(a.started), _seconds(a.stopped), a.exit_code, a.reason, a.log]
+                for a in report.attempts
             ],
             "exit_code": report.exit_code,
             "reason": report.reason,
@@ -252,6 +253,7 @@ def _to_json(report: JobReport) -> str:
             "stopped": _seconds(report.stopped),
             "children": None if report.children is None else {s.value: n for s, n in report.children.items()},
             "cancelled": report.cancelled,
+            "forgotten": report.forgotten,
         }
     )
 
@@ -260,8 +262,8 @@ def _from_json(text: str) -> JobReport:
     data = json.loads(text)
     data["state"] = JobState(data["state"])
     data["attempts"] = tuple(
-        Attempt(number, as_time(started), as_time(stopped), code, reason)
-        for number, started, stopped, code, reason in data["attempts"]
+        Attempt(number, as_time(started), as_time(stopped), code, *rest)
+        for number, started, stopped, code, *rest in data["attempts"]
     )
     for name in ("created", "started", "stopped"):
         data[name] = as_time(data[name])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "glyph", "shown"]
 
-#: Called with the run after every look.
+#: Called with the run after every look, and now and then while it is being submitted.
 Progress = Callable[["EZBatchRun"], None]
 
 #: One for each state, told apart without colour.
@@ -65,10 +65,14 @@ def _bar() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[states]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("waiting", total=None, states="")
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("waiting", total=None, states="")
 
-        def show(run: EZBatchRun) -> None:
+    def show(run: EZBatchRun) -> None:
+        bar.start()  # with the first that there is to show
+        if run.state == "SUBMITTING":
+            bar.update(task, description=run.id, total=len(run.plan.jobs), completed=run.accepted, states="submitted")
+        else:
             jobs = run.jobs
             done = sum(1 for report in jobs.values() if report.state.terminal)
             states = "  ".join(
@@ -76,4 +80,7 @@ def _bar() -> Iterator[Progress]:
             )
             bar.update(task, description=run.id, total=len(jobs), completed=done, states=states)
 
+    try:
         yield show
+    finally:
+        bar.stop()

@@ -49,6 +49,9 @@ SUBMITTING, RUNNING, INTERRUPTED = "SUBMITTING", "RUNNING", "INTERRUPTED"
 SUCCEEDED, FAILED, CANCELLED = "SUCCEEDED", "FAILED", "CANCELLED"
 TERMINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
+#: A job that was seen and is missing so many times in a row is forgotten; so is one that was submitted so many seconds
+#: ago. AWS keeps what has ended for seven days at least (API reference, ListJobs).
+_LOOKS, _AGE = 3, 3600.0
 #: Letters and digits of which none looks like another.
 _ID_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _ID_LENGTH = 6
@@ -73,6 +76,8 @@ def submit(
     max_cost: float | None = None,
     only: Mapping[str, Sequence[int] | None] | None = None,
     retry_of: str | None = None,
+    progress: Progress | bool | None = None,
+    backend: Backend | None = None,
 ) -> EZBatchRun:
     """Submit a workflow, and return once every job is accepted.
 
@@ -91,6 +96,11 @@ def submit(
         Submit these jobs alone; see :func:`ezbatch.plan`.
     retry_of : str, optional
         The run that this one repeats.
+    progress : bool or Progress, optional
+        Whether to show how far it has got, should it take longer than a moment. None does in a terminal and in a
+        notebook.
+    backend : Backend, optional
+        Instead of the one that the queue's name stands for.
 
     Returns
     -------
@@ -106,9 +116,11 @@ def submit(
     BackendError
         If the jobs could not be handed over: says what was done.
     """
+    from ezbatch.progress import shown
+
     settings = settings or Settings.load()
     made = plan(workflow, queue or settings.queue, only=only)
-    backend = backend_for(made.queue, settings)
+    backend = backend or backend_for(made.queue, settings)
     ledger = Ledger(settings.state_directory)
     problems = _cost_problems(made, max_cost) or backend.preflight(made)
     if problems:
@@ -120,7 +132,8 @@ def submit(
             if not ledger.add(record, *texts):
                 continue
             run = EZBatchRun(record, ledger, backend, plan=made)
-            run._hand_over()  # noqa: SLF001 - this function is the handle's constructor
+            with shown(progress) as show:
+                run._hand_over(show)  # noqa: SLF001 - this function is the handle's constructor
             return run
     raise AssertionError  # the records never end
 
@@ -263,6 +276,7 @@ class EZBatchRun:
         self._clock = clock
         self._interruption = ""
         self._known: dict[str, tuple[str, JobReport | None]] | None = None
+        self._missed: dict[str, int] = {}  # looks in a row at a job that its place did not know
 
     @classmethod
     def attach(cls, run_id: str, queue: str | None = None, *, settings: Settings | None = None) -> EZBatchRun:
@@ -355,6 +369,11 @@ class EZBatchRun:
         return {name: report for name, report in self._reports().items() if not self._planned[name].join}
 
     @property
+    def accepted(self) -> int:
+        """How many of the plan's jobs have been handed over, joins included."""
+        return sum(1 for job_id, _report in self._jobs_known().values() if job_id)
+
+    @property
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state, those in none left out."""
         counts: dict[JobState, int] = {}
@@ -388,6 +407,10 @@ class EZBatchRun:
             self._given_backend = backend_for(self.queue, self._settings or Settings.load())
         return self._given_backend
 
+    def _ids(self) -> dict[str, str]:
+        """Return the ids that the ledger has, by name."""
+        return {name: job_id for name, (job_id, _report) in self._ledger.jobs(self.id).items()}
+
     def _jobs_known(self) -> dict[str, tuple[str, JobReport | None]]:
         if self._known is None:
             self._known = self._ledger.jobs(self.id)
@@ -408,16 +431,22 @@ class EZBatchRun:
 
     # Submitting
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, show: Progress | None = None) -> None:
         """Submit what is not submitted yet; on failure the ledger tells what became of it."""
         accepted = {name: job_id for name, (job_id, _report) in self._ledger.jobs(self.id).items()}
 
         def record(ids: Mapping[str, str]) -> None:
             self._ledger.accepted(self.id, ids)
             accepted.update(ids)
+            self._known = {name: (job_id, None) for name, job_id in accepted.items()}
+            if show is not None and len(accepted) < len(self.plan.jobs):
+                show(self)
 
         try:
             self._backend.submit(self.id, self.plan, dict(accepted), record)
+        except RunInterruptedError:
+            self._known = None
+            raise
         except SubmissionError as error:
             self._known = None
             self._save(state=RUNNING, cancelled=f"it could not be submitted: {error}")
@@ -434,6 +463,10 @@ class EZBatchRun:
             raise
         self._known = {name: (job_id, None) for name, job_id in accepted.items()}
         self._save(state=RUNNING)
+        cancelled = self._ledger.find(self.id).cancelled
+        if cancelled is not None:
+            # Another process cancelled the run while this one was still submitting it.
+            self._backend.cancel(self.id, list(accepted.values()), cancelled[:1024])
 
     def _see_out(self) -> None:
         """Wait a little for jobs that were taken back, so that their definitions can go, too."""
@@ -478,8 +511,9 @@ class EZBatchRun:
                 return self.state != before
         known = self._jobs_known()
         # What has ended never changes again, so it is not asked for.
-        live = {name: job_id for name, (job_id, report) in known.items() if not (report and report.state.terminal)}
+        live = {name: job_id for name, (job_id, report) in known.items() if not (report and report.over)}
         reports = self._backend.describe(self.id, live)
+        reports |= self._forgotten({name: job_id for name, job_id in live.items() if name not in reports})
         changed = [report for name, report in reports.items() if known.get(name, ("", None))[1] is not report]
         changed = [report for report in changed if report != known[report.name][1]]
         for report in changed:
@@ -493,18 +527,33 @@ class EZBatchRun:
         self._conclude(known)
         return bool(changed) or self.state != before
 
+    def _forgotten(self, missing: Mapping[str, str]) -> dict[str, JobReport]:
+        """Return the last that is known of jobs which their place no longer knows, so that watching ends.
+
+        One that was just accepted may not show yet; one that was seen is given some looks.
+        """
+        found = {}
+        self._missed = {name: self._missed.get(name, 0) + 1 for name in missing}
+        for name, job_id in missing.items():
+            last = self._jobs_known()[name][1]
+            submitted = last.created if last is not None and last.created else self.created
+            if (last is not None and self._missed[name] >= _LOOKS) or ledgers.now() - submitted.timestamp() > _AGE:
+                last = last or JobReport(name, job_id, JobState.SUBMITTED)
+                reason = f"{self.queue} no longer knows it; it was last seen {last.state.value}"
+                found[name] = dataclasses.replace(last, forgotten=True, reason=reason)
+        return found
+
     def _conclude(self, known: Mapping[str, tuple[str, JobReport | None]]) -> None:
         """Set the run's state from its jobs'; the one who sees the end gives back what the run took."""
         states = [report.state if report else JobState.SUBMITTED for _job_id, report in known.values()]
+        over = all(report is not None and report.over for _job_id, report in known.values())
         # A submission that was given up leaves jobs that never were; the run ends with those that are.
         given_up = self._record.cancelled is not None
-        if not all(state.terminal for state in states) or (len(states) < len(self.plan.jobs) and not given_up):
+        if not over or (len(states) < len(self.plan.jobs) and not given_up):
             self._interruption = self._backend.interruption(self.id)
             if self._interruption:
                 # It may have ended between the two looks, and its engine with it.
-                ids = {
-                    name: job_id for name, (job_id, report) in known.items() if not (report and report.state.terminal)
-                }
+                ids = {name: job_id for name, (job_id, report) in known.items() if not (report and report.over)}
                 reports = self._backend.describe(self.id, ids)
                 if len(reports) == len(ids) and all(report.state.terminal for report in reports.values()):
                     self._interruption = ""
@@ -602,6 +651,10 @@ class EZBatchRun:
         if self.state == CANCELLED:
             message = f"run {self.id} was cancelled: {self._record.cancelled}. Run what was not done: run.retry()"
             raise JobFailedError(message, run_id=self.id, job=failed[0].name if failed else "")
+        if not failed:
+            lost = [report for report in self.jobs.values() if report.forgotten]
+            message = f"how {len(lost)} jobs of run {self.id} ended is not known: {lost[0].reason}. Again: run.retry()"
+            raise JobFailedError(message, run_id=self.id, job=lost[0].name)
         first = failed[0]
         more = f" and {len(failed) - 1} more failed" if len(failed) > 1 else " failed"
         blocked = sum(1 for report in self.jobs.values() if report.state is JobState.BLOCKED)
@@ -812,6 +865,7 @@ class EZBatchRun:
             if self._record.state == SUBMITTING and self.interruption:
                 self._undo(reason)
                 return self
+            # A process that is still submitting it sees this when it is through.
             self._save(cancelled=reason)
             ids = [job_id for job_id, _report in self._jobs_known().values()]
         else:
@@ -823,7 +877,7 @@ class EZBatchRun:
     def _undo(self, reason: str) -> None:
         """End a run whose submission broke off."""
         with self._ledger.submitting(self.id):
-            found = self._backend.find(self.id, self.plan)
+            found = self._backend.find(self.id, self.plan, self._ids())
             self._ledger.accepted(self.id, found)
             self._known = None
             self._save(cancelled=reason, state=RUNNING)
@@ -832,8 +886,13 @@ class EZBatchRun:
         self._interruption = ""
         self._look()
 
-    def retry(self) -> EZBatchRun:
+    def retry(self, *, progress: Progress | bool | None = None) -> EZBatchRun:
         """Submit again what did not succeed: failed and blocked jobs, and of arrays the failed children.
+
+        Parameters
+        ----------
+        progress : bool or Progress, optional
+            As for :func:`submit`.
 
         Returns
         -------
@@ -854,33 +913,54 @@ class EZBatchRun:
             if report.state is JobState.SUCCEEDED:
                 continue
             planned = self._planned[name]
-            if planned.array_size is None or report.state is JobState.BLOCKED or not report.job_id:
+            if planned.array_size is None or report.state is JobState.BLOCKED or report.forgotten or not report.job_id:
                 only[name] = planned.indices
             else:
                 failed = self._backend.failed_children(self.id, report.job_id)
-                only[name] = [self._own_index(name, position) for position in failed]
+                # None that failed is known of where the children are forgotten: then all of them run again.
+                only[name] = [self._own_index(name, position) for position in failed] or planned.indices
         if not only:
             message = f"every job of run {self.id} succeeded: nothing to retry. To run it again, submit the workflow."
             raise BackendError(message)
-        return submit(self.workflow, self.queue, settings=self._settings, only=only, retry_of=self.id)
+        backend = self._given_backend
+        return submit(
+            self.workflow,
+            self.queue,
+            settings=self._settings,
+            only=only,
+            retry_of=self.id,
+            progress=progress,
+            backend=backend,
+        )
 
-    def resume(self) -> EZBatchRun:
+    def resume(self, *, progress: Progress | bool | None = None) -> EZBatchRun:
         """Make a run that stands still go on. Nothing that succeeded, or was accepted, is done again.
+
+        Parameters
+        ----------
+        progress : bool or Progress, optional
+            As for :func:`submit`.
 
         Returns
         -------
         EZBatchRun
             This run.
         """
+        from ezbatch.progress import shown
+
         self._look()
         if self.state in TERMINAL:
             return self
         if self._record.state == SUBMITTING:
             with self._ledger.submitting(self.id):
-                found = self._backend.find(self.id, self.plan)
-                known = self._ledger.jobs(self.id)
-                self._ledger.accepted(self.id, {name: job_id for name, job_id in found.items() if name not in known})
-                self._hand_over()
+                # Another process may have been quicker.
+                self._record = self._ledger.find(self.id)
+                if self._record.state == SUBMITTING:
+                    found = self._backend.find(self.id, self.plan, self._ids())
+                    self._ledger.accepted(self.id, found)
+                    with shown(progress) as show:
+                        self._hand_over(show)
+            self._known = None
         self._backend.resume(self.id)
         self._interruption = ""
         return self
@@ -927,7 +1007,7 @@ class _Reader:
     @property
     def over(self) -> bool:
         """Whether the job had ended when it was last looked at: what is read after that is all there is."""
-        return self.report().state.terminal
+        return self.report().over
 
     def new(self) -> Iterator[LogEvent]:
         """Yield what has come since the last time."""
@@ -940,7 +1020,7 @@ class _Reader:
                 yield from events
                 if not events:
                     break
-            if attempt.stopped is None and not report.state.terminal:
+            if attempt.stopped is None and not report.over:
                 return
             self.done, self.cursor = attempt.number, None
 

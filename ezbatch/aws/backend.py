@@ -258,11 +258,10 @@ class AWSBackend:
             try:
                 done = self._take_back(run_id, plan, submission, record)
             except BaseException as second:
-                what = "interrupted" if isinstance(second, KeyboardInterrupt) else f"failed ({second})"
-                remedy = f"End them by `ezbatch cancel {run_id}`, or go on by `ezbatch resume {run_id}`."
-                raise RunInterruptedError(
-                    f"{message} Taking back the jobs that were accepted, {len(submission.ids)} or more, was {what}. {remedy}"
-                ) from second
+                what = "was interrupted" if isinstance(second, KeyboardInterrupt) else f"failed ({second})"
+                left = f"Ending the {len(submission.ids)} or more jobs that had been accepted {what}"
+                remedy = f"End them by `ezbatch cancel {run_id}`, or go on by `ezbatch resume {run_id}`"
+                raise RunInterruptedError(f"{message} {left}. {remedy}.") from second
             raise SubmissionError(f"{message} {done}", interrupted=interrupted) from error
 
     def _register(self, run_id: str, plan: Plan, submission: Submission) -> None:

@@ -26,11 +26,15 @@ log = logging.getLogger(__name__)
 
 #: AWS lets an account submit so many jobs a second in a Region (AWS Batch user guide, service quotas).
 SUBMIT_RATE = 50.0
+#: So many may go at once after a pause. More would only be throttled: the rate holds for every second.
+SUBMIT_BURST = 1.0
 #: Connections kept open; more threads than this never call at once.
 CONNECTIONS = 32
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 20
 #: Seconds for which a call is repeated when AWS fails or cannot be reached.
 PATIENCE = 8.0
+#: Seconds of throttling after which a person is told why nothing seems to happen.
+TELL_AFTER = 10.0
 
 #: What an answer must hold. boto3 makes of half a body a successful, empty answer, so its absence means: cut off.
 _ANSWERS = {
@@ -104,13 +108,8 @@ class Limiter:
         self._penalty = 0.0
 
 
-#: One for each account's profile and Region, shared by every run of the process.
-_limiters: dict[tuple[str | None, str | None], Limiter] = {}
-_limiters_lock = threading.Lock()
-
-
 class Clients:
-    """boto3's clients for one profile and Region.
+    """boto3's clients for one profile and Region, and the rate at which they may submit.
 
     Parameters
     ----------
@@ -130,9 +129,7 @@ class Clients:
         self.sleep, self.clock = sleep, clock
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
-        with _limiters_lock:
-            key = (settings.profile, settings.region)
-            self.submits = _limiters.setdefault(key, Limiter(SUBMIT_RATE, 10, clock, sleep))
+        self.submits = Limiter(SUBMIT_RATE, SUBMIT_BURST, clock, sleep)
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes as it goes
         """Return a client, made by the first who asks: sessions are not safe to share between threads, clients are."""
@@ -153,6 +150,11 @@ class Clients:
                     session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
                     self._clients[service] = session.client(service, config=config)  # type: ignore[call-overload] # by name
             return self._clients[service]
+
+    def _log_in_again(self) -> None:
+        """Drop the clients: new ones read the credentials again, which the next login will have changed."""
+        with self._lock:
+            self._clients.clear()
 
     def has(self, service: str, method: str) -> bool:
         """Return whether this boto3 knows a call."""
@@ -185,12 +187,16 @@ class Clients:
                 raise ThrottledError(str(error)) from error
             if status >= 500:  # noqa: PLR2004 - likewise
                 raise LostAnswerError(str(error)) from error
+            if code in _BY_CODE:
+                self._log_in_again()
             raise translate(error, f"{service}:{_operation(method)}") from error
         except (sdk.EndpointConnectionError, sdk.ConnectTimeoutError, sdk.ProxyConnectionError) as error:
             raise translate(error, f"{service}:{_operation(method)}") from error
         except (sdk.HTTPClientError, parsers.ResponseParserError) as error:
             raise LostAnswerError(str(error)) from error
         except sdk.BotoCoreError as error:
+            if type(error).__name__ in _BY_CLASS:
+                self._log_in_again()
             raise translate(error, f"{service}:{_operation(method)}") from error
         if any(key not in answer for key in _ANSWERS.get(method, ())):
             raise LostAnswerError(f"the answer to {_operation(method)} was cut off")
@@ -208,13 +214,17 @@ class Clients:
         BackendError
             If AWS refused.
         """
-        deadline = self.clock() + patience
+        began = self.clock()
+        deadline = began + patience
         pause = 0.05
+        told = False
         while True:
             try:
                 return self.once(service, method, **parameters)
-            except ThrottledError as error:
-                log.debug("%s: throttled: %s", method, error)
+            except ThrottledError:
+                if not told and self.clock() - began > TELL_AFTER:
+                    told = True
+                    log.warning("AWS throttles %s; this waits for as long as it lasts", _operation(method))
             except (LostAnswerError, UnreachableError) as error:
                 if self.clock() + pause > deadline:
                     if isinstance(error, UnreachableError):
@@ -287,7 +297,7 @@ def translate(error: Exception, what: str) -> BackendError:
         return BackendError(f"{_BY_CLASS[kind]}.")
     if kind == "ProfileNotFound":
         return BackendError(f"{error}. Name a profile that is in ~/.aws/config.")
-    if kind in ("EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "ReadTimeoutError"):
+    if kind in ("EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError"):
         return UnreachableError(
             f"AWS cannot be reached for {what}: {error}. Check the network, the Region and the proxy."
         )

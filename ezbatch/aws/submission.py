@@ -3,6 +3,8 @@
 SubmitJob has no idempotency token, so an answer that was lost leaves a question. Every job's name is its own, so the
 question can be asked: ListJobs by that name, for as long as a late request may take to show. Only then is it sent
 again, and at the end every name is looked up once more: what is there twice loses the one nobody depends on.
+
+An id is kept by the thread that got it, since Ctrl-C strikes the main thread between any two steps.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 import queue
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ezbatch.aws import requests
@@ -19,16 +21,16 @@ from ezbatch.aws.clients import Clients, LostAnswerError, ThrottledError
 from ezbatch.errors import EZBatchError, UnreachableError
 from ezbatch.planning import Plan, PlannedJob
 
-__all__ = ["Submission", "accepted_jobs", "terminate"]
+__all__ = ["DESCRIBE_AT_ONCE", "Submission", "accepted_jobs", "found_jobs", "terminate"]
 
 log = logging.getLogger(__name__)
 
 #: Calls under way at once: enough for 50 a second at 300 ms each.
 WORKERS = 16
-#: Ids that TerminateJobs takes (boto3 1.44's service model).
-TERMINATE_AT_ONCE = 50
-#: So many accepted ids are written to the ledger together; those of a killed process are found again by name.
-RECORD_AT_ONCE = 50
+#: Ids that TerminateJobs (boto3 1.44's service model) and DescribeJobs (API reference) take.
+TERMINATE_AT_ONCE, DESCRIBE_AT_ONCE = 50, 100
+#: Seconds between two entries in the ledger; the ids that a killed process had not written are found by name.
+RECORD_EVERY = 0.5
 
 
 class _StoppedError(Exception):
@@ -51,7 +53,7 @@ class Submission:
     accepted : mapping of str to str
         The ids of jobs that AWS has already.
     record
-        Called with ids, by name, now and then.
+        Called with the ids, by name, that are new, now and then.
     settle : float
         Seconds for which a lost request may still show.
     """
@@ -73,14 +75,16 @@ class Submission:
         self.ids = dict(accepted)
         self.record = record
         self.settle = settle
-        self.unsure = False  # whether an answer was lost
+        self.unsure = False  # whether AWS may have something that is not in ``ids``
         self._waits: dict[str, int] = {}  # parents without an id
         self._dependents: dict[str, list[PlannedJob]] = defaultdict(list)
         self._ready: deque[PlannedJob] = deque()
-        self._new: dict[str, str] = {}  # accepted and not recorded
+        self._lost = False  # whether an answer to SubmitJob was lost
+        self._unrecorded: deque[str] = deque()
+        self._recorded_at = clients.clock()
         self._stop = threading.Event()
         self._tasks: queue.SimpleQueue[PlannedJob | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[PlannedJob, str | BaseException]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[PlannedJob, BaseException | None]] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Submit; when this raises, nothing is under way any more, and ``ids`` holds what is known to be accepted."""
@@ -89,22 +93,20 @@ class Submission:
             return
         count = min(WORKERS, len(self._waits))
         threads = [threading.Thread(target=self._work, name=f"ezbatch-submit-{n}", daemon=True) for n in range(count)]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             self._hand_out(2 * count)
         finally:
+            self.unsure = True  # should a second Ctrl-C break off the waiting
             self._stop.set()
             for _thread in threads:
                 self._tasks.put(None)
             for thread in threads:
-                thread.join()
-            while not self._results.empty():
-                job, result = self._results.get()
-                if isinstance(result, str):
-                    self.ids[job.name] = self._new[job.name] = result
-            if self._new:
-                self.record(self._new)
+                if thread.ident is not None:
+                    thread.join()
+            self.unsure = self._lost
+        self._write_down()
         if self.unsure:
             self._settle_doubles()
 
@@ -128,19 +130,23 @@ class Submission:
             while self._ready and under_way < at_once:
                 self._tasks.put(self._ready.popleft())
                 under_way += 1
-            job, result = self._results.get()
+            job, error = self._results.get()
             under_way -= 1
-            if isinstance(result, BaseException):
-                raise result
+            if error is not None:
+                raise error
             left -= 1
-            self.ids[job.name] = self._new[job.name] = result
             for dependent in self._dependents[job.name]:
                 self._waits[dependent.name] -= 1
                 if not self._waits[dependent.name]:
                     self._ready.append(dependent)
-            if len(self._new) >= RECORD_AT_ONCE:
-                self.record(self._new)
-                self._new = {}
+            if self.clients.clock() - self._recorded_at >= RECORD_EVERY:
+                self._write_down()
+
+    def _write_down(self) -> None:
+        names = [self._unrecorded.popleft() for _name in range(len(self._unrecorded))]
+        if names:
+            self.record({name: self.ids[name] for name in names})
+        self._recorded_at = self.clients.clock()
 
     # In the threads
 
@@ -149,10 +155,13 @@ class Submission:
             job = self._tasks.get()
             if job is None:
                 return
+            error = None
             try:
-                self._results.put((job, self._submit(job)))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the results are taken
-                self._results.put((job, error))
+                self.ids[job.name] = self._submit(job)
+                self._unrecorded.append(job.name)
+            except BaseException as caught:  # noqa: BLE001 - it is raised where the results are taken
+                error = caught
+            self._results.put((job, error))
 
     def _submit(self, job: PlannedJob) -> str:
         # A parent's id is there before its dependent is handed out, and a dict's reads need no lock.
@@ -176,7 +185,7 @@ class Submission:
                 self.clients.sleep(min(0.1 * 2**failures, 8))
             except LostAnswerError as error:
                 log.info("SubmitJob of %s: the answer was lost (%s); looking for the job", request["jobName"], error)
-                self.unsure = True
+                self._lost = True
                 found = self._look_for(request)
                 if found is not None:
                     return found
@@ -201,13 +210,47 @@ class Submission:
     def _settle_doubles(self) -> None:
         """End what was accepted twice because it showed too late: the one that no other job depends on."""
         self.clients.sleep(self.settle / 2)
-        queues = dict.fromkeys(job.queue for job in self.plan.jobs)
-        found = accepted_jobs(self.clients, queues, f"{self.run_id}-*")
-        kept = set(self.ids.values())
-        doubles = [job_id for ids in found.values() for job_id in ids if job_id not in kept]
-        if doubles:
-            log.warning("%d jobs of %s were accepted twice; the second of each is ended", len(doubles), self.run_id)
-            terminate(self.clients, doubles, "submitted twice: the answer to the first was lost")
+        found_jobs(self.clients, self.run_id, self.plan, self.ids)
+
+
+def found_jobs(clients: Clients, run_id: str, plan: Plan, known: Mapping[str, str]) -> dict[str, str]:
+    """Return the ids of the plan's jobs that AWS has, by name, and end what it has twice.
+
+    Parameters
+    ----------
+    clients : Clients
+        The way to AWS.
+    run_id : str
+        The run.
+    plan : Plan
+        Its plan.
+    known : mapping of str to str
+        The ids, by name, that the ledger has: other jobs may depend on those, so they are kept.
+    """
+    named = {requests.job_name(run_id, job): job.name for job in plan.jobs}
+    accepted = accepted_jobs(clients, dict.fromkeys(job.queue for job in plan.jobs), f"{run_id}-*")
+    found = {named[name]: ids for name, ids in accepted.items() if name in named}
+    kept = {name: ids[0] for name, ids in found.items()} | dict(known)
+    if any(len(ids) > 1 and name not in known for name, ids in found.items()):
+        # A submitter that was killed knew which of the two the dependents name; they still do.
+        used = _depended_on(clients, [job_id for ids in found.values() for job_id in ids])
+        for name, ids in found.items():
+            if name not in known:
+                kept[name] = next((job_id for job_id in ids if job_id in used), ids[0])
+    doubles = [job_id for name, ids in found.items() for job_id in ids if job_id != kept[name]]
+    if doubles:
+        log.warning("%d jobs of %s were accepted twice; the second of each is ended", len(doubles), run_id)
+        terminate(clients, doubles, "submitted twice: the answer to the first was lost")
+    return kept
+
+
+def _depended_on(clients: Clients, job_ids: Sequence[str]) -> set[str]:
+    """Return the ids that jobs name in dependsOn."""
+    used: set[str] = set()
+    for start in range(0, len(job_ids), DESCRIBE_AT_ONCE):
+        answer = clients.call("batch", "describe_jobs", jobs=job_ids[start : start + DESCRIBE_AT_ONCE])
+        used |= {parent["jobId"] for detail in answer["jobs"] for parent in detail.get("dependsOn", ())}
+    return used
 
 
 def accepted_jobs(clients: Clients, queues: Iterable[str], name: str) -> dict[str, list[str]]:

@@ -8,12 +8,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ezbatch.aws.clients import Clients, Limiter
+from ezbatch.aws.submission import DESCRIBE_AT_ONCE
 from ezbatch.backend import Attempt, JobReport, JobState, array_state
 
 __all__ = ["Watcher", "report_of"]
 
-#: Ids that DescribeJobs takes (API reference).
-AT_ONCE = 100
 #: DescribeJobs calls a second, and at once after a pause: together less than 60 in any minute.
 RATE, BURST = 0.75, 12
 
@@ -40,9 +39,16 @@ class Watcher:
             self._waiting.append(look)
         with self._turn:
             if not look.done:
-                with self._gate:
-                    together, self._waiting = self._waiting, []
-                self._ask(together)
+                together: list[_Look] = []
+                try:
+                    with self._gate:
+                        together, self._waiting = self._waiting, []
+                    self._ask(together)
+                except BaseException:
+                    # Ctrl-C is for this thread alone: the others' questions wait for the next.
+                    with self._gate:
+                        self._waiting[:0] = [other for other in together if other is not look]
+                    raise
         if look.error is not None:
             raise look.error
         return look.details
@@ -52,9 +58,9 @@ class Watcher:
         details: dict[str, Mapping[str, Any]] = {}
         error: Exception | None = None
         try:
-            for start in range(0, len(ids), AT_ONCE):
+            for start in range(0, len(ids), DESCRIBE_AT_ONCE):
                 self._limiter.acquire()
-                answer = self.clients.call("batch", "describe_jobs", jobs=ids[start : start + AT_ONCE])
+                answer = self.clients.call("batch", "describe_jobs", jobs=ids[start : start + DESCRIBE_AT_ONCE])
                 details.update((detail["jobId"], detail) for detail in answer["jobs"])
         except Exception as caught:  # noqa: BLE001 - each of those who wait raises it for itself
             error = caught

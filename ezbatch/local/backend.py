@@ -177,10 +177,10 @@ class LocalBackend:
             )
             raise EngineError(message)
 
-    def find(self, run_id: str, plan: Plan) -> dict[str, str]:
+    def find(self, run_id: str, plan: Plan, known: Mapping[str, str]) -> dict[str, str]:
         """Return the ids of the plan's jobs, if they were added: all of them or none."""
-        known = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
-        return {job.name: f"{run_id}-{job.slug}" for job in plan.jobs} if known else {}
+        found = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return {job.name: f"{run_id}-{job.slug}" for job in plan.jobs} if found else {}
 
     # Watching
 
@@ -219,6 +219,10 @@ class LocalBackend:
         attempts = [attempt for (text,) in rows for attempt in json.loads(text)]
         spans = [(_time(started), _time(stopped)) for _number, started, stopped, *_rest in attempts]
         return [(started, stopped) for started, stopped in spans if started is not None]
+
+    def facts(self, queue: str) -> QueueFacts | None:
+        """Nothing: jobs of the local engine say themselves what they wait for."""
+        return None
 
     def interruption(self, run_id: str) -> str:
         """Return why the run stands still, or nothing when it goes on."""
