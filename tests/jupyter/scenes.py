@@ -173,7 +173,7 @@ class Stage:
         lines = self.lines.get(report.name, [])[begin : begin + 1000]
         return [LogEvent(START, report.name, attempt, line) for line in lines], begin + len(lines)
 
-    def find(self, run_id: str, plan: Plan) -> dict[str, str]:  # noqa: ARG002
+    def find(self, run_id: str, plan: Plan, known: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
         return {}
 
     def interruption(self, run_id: str) -> str:  # noqa: ARG002
