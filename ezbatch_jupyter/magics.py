@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import html
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -643,11 +644,25 @@ def line_parser() -> Parser:
 # Loading
 
 
+def _with_body(lines: list[str]) -> list[str]:
+    """Give a ``%%ezbatch`` that stands alone an empty line, since IPython calls no cell magic without a body.
+
+    So ``%%ezbatch --help`` shows the help.
+    """
+    alone = len(lines) == 1 and re.match(r"%%ezbatch(\s|$)", lines[0])
+    return [*lines, "\n"] if alone else lines
+
+
+# A terminal must go on asking for the body.
+_with_body.has_side_effects = True  # type: ignore[attr-defined] # IPython's name for what it leaves out while one types
+
+
 def register(ip: InteractiveShell) -> EZBatchMagics:
     """Give a shell the magics and their ``%config EZBatch``."""
     unregister(ip)
     settings = EZBatch(parent=ip)
     magics = EZBatchMagics(ip, settings)
+    ip.input_transformers_cleanup.append(_with_body)
     ip.configurables.append(settings)  # type: ignore[arg-type] # any Configurable will do, and EZBatch is one
     ip.register_magics(magics)
     return magics
@@ -660,4 +675,6 @@ def unregister(ip: InteractiveShell) -> None:
         if isinstance(getattr(manager.magics[kind].get("ezbatch"), "__self__", None), EZBatchMagics):
             del manager.magics[kind]["ezbatch"]
     manager.registry.pop("EZBatchMagics", None)
+    cleaners = ip.input_transformers_cleanup
+    cleaners[:] = [item for item in cleaners if getattr(item, "__qualname__", "") != _with_body.__qualname__]
     ip.configurables[:] = [item for item in ip.configurables if type(item).__name__ != "EZBatch"]
