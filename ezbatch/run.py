@@ -600,6 +600,8 @@ class EZBatchRun:
         """
         from ezbatch.progress import shown
 
+        if self._record.state in TERMINAL:
+            return self
         deadline = None if timeout is None else self._clock() + timeout
         pause, longest = self._backend.poll
         with shown(progress) as show:

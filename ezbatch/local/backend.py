@@ -143,7 +143,8 @@ class LocalBackend:
             job_id = ids[job.name]
             size = job.array_size
             text = json.dumps(self._spec(job, plan, ids))
-            rows.append((job_id, run_id, job.name, None, None, text, "SUBMITTED", "{}" if size else None, now))
+            counts = json.dumps({"SUBMITTED": size}) if size else None
+            rows.append((job_id, run_id, job.name, None, None, text, "SUBMITTED", counts, now))
             for child in range(size or 0):
                 name = f"{job.name}:{job.indices[child] if job.indices is not None else child}"
                 rows.append((f"{job_id}:{child}", run_id, name, job_id, child, "", "SUBMITTED", None, now))

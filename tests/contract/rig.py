@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Rig:
         return EZBatchJob(**{"image": "busybox:stable", "command": ["/bin/sh", "-c", script], **changes})
 
     def workflow(
-        self, jobs: dict[str, EZBatchJob | str], dependencies: dict[str, list[str]] | None = None, name: str = "w"
+        self, jobs: Mapping[str, EZBatchJob | str], dependencies: dict[str, list[str]] | None = None, name: str = "w"
     ) -> EZBatchWorkflow:
         """Return a workflow; a job that is a string is its script."""
         made = {key: self.job(value) if isinstance(value, str) else value for key, value in jobs.items()}
@@ -89,7 +89,7 @@ class Rig:
         """Submit a workflow to this place."""
         return submit(workflow, self.queue, settings=self.settings)
 
-    def run(self, jobs: dict[str, EZBatchJob | str], dependencies: dict[str, list[str]] | None = None) -> EZBatchRun:
+    def run(self, jobs: Mapping[str, EZBatchJob | str], dependencies: dict[str, list[str]] | None = None) -> EZBatchRun:
         """Submit jobs and wait until they have ended."""
         return self.submit(self.workflow(jobs, dependencies)).wait(PATIENCE)
 

@@ -76,7 +76,8 @@ def test_one_child_that_fails_fails_the_array_and_the_others_end(rig: Rig) -> No
 
 
 def test_children_that_fail_are_repeated_alone(rig: Rig) -> None:
-    script = f'echo "{INDEX} $AWS_BATCH_JOB_ATTEMPT" >>{rig.path("out")}; test {INDEX} != 1 || test "$AWS_BATCH_JOB_ATTEMPT" = 2'
+    attempt = "$AWS_BATCH_JOB_ATTEMPT"
+    script = f'echo "{INDEX} {attempt}" >>{rig.path("out")}; test {INDEX} != 1 || test {attempt} = 2'
     run = rig.run({"a": rig.job(script, array=3, retries=1)})
     assert run.state == "SUCCEEDED"
     assert sorted(rig.lines("out")) == ["0 1", "1 1", "1 2", "2 1"]
@@ -114,9 +115,9 @@ def test_ten_thousand_children(rig: Rig) -> None:
     run.refresh()
     assert sum((run.jobs["a"].children or {}).values()) == 10_000
     for index in (0, 1, 2):
-        until(lambda index=index: run.report(f"a:{index}").state is JobState.RUNNING)
-        until(lambda index=index: list(run.logs(f"a:{index}")))
-        assert [event.message for event in run.logs(f"a:{index}")] == [f"{index} 0 v{index}"]
+        (event,) = itertools.islice(run.logs(f"a:{index}", follow=True), 1)
+        assert event.message == f"{index} 0 v{index}"
+        assert run.report(f"a:{index}").state is JobState.RUNNING
     assert run.report("a:9999").name == "a:9999"
     run.cancel().wait(PATIENCE)
     assert run.state == "CANCELLED"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ezbatch import BackendError, JobFailedError, JobNotFoundError, JobState
+from ezbatch import BackendError, EZBatchJob, JobFailedError, JobNotFoundError, JobState
 
 from .rig import PATIENCE, Rig, until
 
@@ -25,7 +25,7 @@ def test_a_cancelled_run_ends_and_leaves_nothing_running(rig: Rig) -> None:
         "orphan": f"(setsid sh -c 'sleep 300 & sleep 300' &) ; {gates[3].wait}",
         "later": "true",
     }
-    run = rig.submit(rig.workflow(dict(jobs), {"later": ["plain"]}))
+    run = rig.submit(rig.workflow(jobs, {"later": ["plain"]}))
     for gate in gates:
         gate.reached()
     assert len(rig.processes(run)) >= 8
@@ -45,8 +45,8 @@ def test_a_cancelled_run_ends_and_leaves_nothing_running(rig: Rig) -> None:
 
 def test_a_cancelled_job_is_not_repeated_and_blocks_what_waits_for_it(rig: Rig) -> None:
     gate, other = rig.gate(), rig.gate("other")
-    jobs = {"a": rig.job(gate.wait, retries=5), "b": "true", "c": other.wait, "d": "true"}
-    run = rig.submit(rig.workflow(dict(jobs), {"b": ["a"], "d": ["c"]}))
+    jobs: dict[str, EZBatchJob | str] = {"a": rig.job(gate.wait, retries=5), "b": "true", "c": other.wait, "d": "true"}
+    run = rig.submit(rig.workflow(jobs, {"b": ["a"], "d": ["c"]}))
     gate.reached()
     other.reached()
     run.cancel("a", reason="just this")
@@ -154,7 +154,7 @@ def test_a_retry_runs_what_did_not_succeed(rig: Rig) -> None:
         "c": f"echo c >>{out}",
         "d": f"echo d >>{out}",
     }
-    run = rig.run(dict(jobs), {"b": ["a"], "c": ["b"], "d": ["a"]})
+    run = rig.run(jobs, {"b": ["a"], "c": ["b"], "d": ["a"]})
     assert run.state == "FAILED"
     (rig.directory / "fix").touch()
     again = run.retry()
@@ -169,14 +169,14 @@ def test_a_retry_runs_what_did_not_succeed(rig: Rig) -> None:
 def test_a_retry_of_a_retry_of_an_array(rig: Rig) -> None:
     grid = {"A": ["p", "q"], "B": [1, 2, 3]}
     script = f'echo "{INDEX}/$AWS_BATCH_JOB_ARRAY_SIZE $A $B" >>{rig.path("out")}; test -e {rig.path("fix")}.{INDEX}'
-    jobs = {"a": rig.job(script, array=grid), "b": f"echo b >>{rig.path('out')}"}
+    jobs: dict[str, EZBatchJob | str] = {"a": rig.job(script, array=grid), "b": f"echo b >>{rig.path('out')}"}
 
     def fix(*indices: int) -> None:
         for index in indices:
             (rig.directory / f"fix.{index}").touch()
 
     fix(0, 2)
-    run = rig.run(dict(jobs), {"b": ["a"]})
+    run = rig.run(jobs, {"b": ["a"]})
     assert run.jobs["a"].children == {SUCCEEDED: 2, FAILED: 4}
     (rig.directory / "out").unlink()
     fix(1, 4)
@@ -206,7 +206,7 @@ def test_a_retry_keeps_order_and_joins(rig: Rig) -> None:
     parents = [f"p{i}" for i in range(45)]
     script = f"echo x >>{rig.path('out')}; test -e {rig.path('fix')}"
     jobs = {"end": f"wc -l <{rig.path('out')}", **dict.fromkeys(parents, script), "fine": "true"}
-    run = rig.run(dict(jobs), {"end": [*parents, "fine"]})
+    run = rig.run(jobs, {"end": [*parents, "fine"]})
     assert run.jobs["end"].state is BLOCKED
     (rig.directory / "fix").touch()
     (rig.directory / "out").unlink()

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from ezbatch import EZBatchRun, JobFailedError, JobNotFoundError, JobState, RunNotFoundError, WaitTimeoutError, runs
+from ezbatch import (
+    EZBatchJob,
+    EZBatchRun,
+    JobFailedError,
+    JobNotFoundError,
+    JobState,
+    RunNotFoundError,
+    WaitTimeoutError,
+    runs,
+)
 from ezbatch.ledger import Ledger
 
 from .rig import PATIENCE, Rig, until
@@ -191,14 +201,12 @@ def test_a_submitting_process_that_is_killed_loses_nothing(rig: Rig) -> None:
         print(run.id, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    jobs = {
+    jobs: dict[str, EZBatchJob | str] = {
         "a": f"{gate.wait}; echo from a",
         "b": rig.job("echo $AWS_BATCH_JOB_ARRAY_INDEX", array=3),
         "c": "echo from c",
     }
-    workflow = rig.workflow(dict(jobs), {"b": ["a"], "c": ["b"]})
-    import subprocess
-
+    workflow = rig.workflow(jobs, {"b": ["a"], "c": ["b"]})
     done = subprocess.run(
         [sys.executable, "-c", script, workflow.to_json(), rig.queue], capture_output=True, text=True, check=False
     )

@@ -22,7 +22,7 @@ def test_every_job_runs_after_those_it_depends_on(rig: Rig) -> None:
     dependencies = {"b": ["a"], "c": ["a"], "d": ["b", "c"], "f": ["d", "e"]}
     note = f'echo "$NAME" >>{rig.path("order")}'
     jobs = {name: rig.job(note, environment={"NAME": name}) for name in "fedcba"}
-    run = rig.submit(rig.workflow(dict(jobs), dependencies)).wait(PATIENCE)
+    run = rig.submit(rig.workflow(jobs, dependencies)).wait(PATIENCE)
     assert run.state == "SUCCEEDED"
     order = rig.lines("order")
     assert sorted(order) == list("abcdef")
@@ -154,7 +154,7 @@ NAMES = [
 def test_names_of_any_kind(rig: Rig) -> None:
     dependencies = {after: [before] for before, after in itertools.pairwise(NAMES)}
     jobs = {name: rig.job("echo $I", environment={"I": str(i)}) for i, name in enumerate(NAMES)}
-    run = rig.submit(rig.workflow(dict(jobs), dependencies, name="wörk/flow: 'x'\n" * 20)).wait(PATIENCE)
+    run = rig.submit(rig.workflow(jobs, dependencies, name="wörk/flow: 'x'\n" * 20)).wait(PATIENCE)
     assert run.state == "SUCCEEDED"
     assert list(run.jobs) == NAMES
     for i, name in enumerate(NAMES):
@@ -179,7 +179,7 @@ def test_joins_keep_the_order_and_are_not_shown(rig: Rig) -> None:
     parents = [f"p{i}" for i in range(45)]
     note = f"echo x >>{rig.path('done')}"
     jobs = {"end": f"wc -l <{rig.path('done')}", "too": "true", **dict.fromkeys(parents, note)}
-    run = rig.run(dict(jobs), {"end": parents, "too": parents})
+    run = rig.run(jobs, {"end": parents, "too": parents})
     assert run.state == "SUCCEEDED"
     assert set(run.jobs) == {"end", "too", *parents}
     assert [event.message.strip() for event in run.logs("end")] == ["45"]
@@ -189,7 +189,7 @@ def test_joins_keep_the_order_and_are_not_shown(rig: Rig) -> None:
 def test_a_failure_is_seen_through_joins(rig: Rig) -> None:
     parents = [f"p{i}" for i in range(45)]
     jobs = {"end": "true", "beyond": "true", **dict.fromkeys(parents, "true"), "p17": "exit 1"}
-    run = rig.run(dict(jobs), {"end": parents, "beyond": ["end"]})
+    run = rig.run(jobs, {"end": parents, "beyond": ["end"]})
     assert states(run)["end"] is BLOCKED
     assert states(run)["beyond"] is BLOCKED
     assert "p17" in run.jobs["end"].reason
