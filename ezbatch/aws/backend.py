@@ -15,9 +15,10 @@ from typing import Any
 from ezbatch import spec
 from ezbatch.aws import requests
 from ezbatch.aws.clients import Clients
+from ezbatch.aws.facts import queue_facts
 from ezbatch.aws.submission import Submission, accepted_jobs, found_jobs, terminate
-from ezbatch.aws.watching import Watcher, report_of
-from ezbatch.backend import JobReport, JobState, LogEvent, Queue
+from ezbatch.aws.watching import Watcher, report_of, time_of
+from ezbatch.backend import JobReport, JobState, LogEvent, Queue, QueueFacts
 from ezbatch.errors import (
     BackendError,
     JobNotFoundError,
@@ -28,7 +29,6 @@ from ezbatch.errors import (
     SubmissionError,
     UnreachableError,
 )
-from ezbatch.ledger import as_time
 from ezbatch.planning import LOCAL, Plan
 from ezbatch.settings import Settings
 
@@ -339,9 +339,12 @@ class AWSBackend:
         for state in ("RUNNING", "SUCCEEDED", "FAILED"):
             for item in self.clients.pages("batch", "list_jobs", "jobSummaryList", arrayJobId=job_id, jobStatus=state):
                 if item.get("startedAt"):
-                    stopped = item.get("stoppedAt")
-                    found.append((as_time(item["startedAt"] / 1000), as_time(stopped / 1000 if stopped else None)))
+                    found.append((time_of(item["startedAt"]), time_of(item.get("stoppedAt"))))
         return [(started, stopped) for started, stopped in found if started is not None]
+
+    def facts(self, queue: str) -> QueueFacts | None:
+        """Look at a queue: about ten calls."""
+        return queue_facts(self.clients, queue)
 
     def interruption(self, run_id: str) -> str:
         """Nothing: AWS goes on by itself."""

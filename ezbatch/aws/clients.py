@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import re
 import threading
@@ -147,7 +148,9 @@ class Clients:
                     user_agent_extra="ezbatch",
                 )
                 with translated(f"{service}: make a client"):
-                    session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+                    # AWS's other tools read AWS_REGION; boto3 alone does not.
+                    region = settings.region or os.environ.get("AWS_REGION") or None
+                    session = boto3.Session(profile_name=settings.profile, region_name=region)
                     self._clients[service] = session.client(service, config=config)  # type: ignore[call-overload] # by name
             return self._clients[service]
 

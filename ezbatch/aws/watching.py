@@ -11,7 +11,7 @@ from ezbatch.aws.clients import Clients, Limiter
 from ezbatch.aws.submission import DESCRIBE_AT_ONCE
 from ezbatch.backend import Attempt, JobReport, JobState, array_state
 
-__all__ = ["Watcher", "report_of"]
+__all__ = ["Watcher", "report_of", "time_of"]
 
 #: DescribeJobs calls a second, and at once after a pause: together less than 60 in any minute.
 RATE, BURST = 0.75, 12
@@ -78,7 +78,8 @@ class _Look:
         self.error: Exception | None = None
 
 
-def _time(milliseconds: int | None) -> datetime | None:
+def time_of(milliseconds: int | None) -> datetime | None:
+    """Return a time in UTC from what AWS gives: milliseconds since the epoch, or nothing."""
     return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
 
 
@@ -112,9 +113,9 @@ def report_of(detail: Mapping[str, Any], name: str) -> JobReport:
         attempts=attempts,
         exit_code=exit_code,
         reason="" if state is JobState.SUCCEEDED else reason,
-        created=_time(detail.get("createdAt")),
-        started=last.started if last else _time(detail.get("startedAt")),
-        stopped=_time(detail.get("stoppedAt")) if state.terminal else None,
+        created=time_of(detail.get("createdAt")),
+        started=last.started if last else time_of(detail.get("startedAt")),
+        stopped=time_of(detail.get("stoppedAt")) if state.terminal else None,
         children=children,
         cancelled=cancelled,
     )
@@ -130,8 +131,8 @@ def _attempts(detail: Mapping[str, Any], state: JobState) -> tuple[Attempt, ...]
         attempts.append(
             Attempt(
                 number,
-                _time(attempt.get("startedAt")),
-                _time(attempt.get("stoppedAt")),
+                time_of(attempt.get("startedAt")),
+                time_of(attempt.get("stoppedAt")),
                 container.get("exitCode"),
                 reason,
                 str(container.get("logStreamName", "")),
@@ -140,5 +141,5 @@ def _attempts(detail: Mapping[str, Any], state: JobState) -> tuple[Attempt, ...]
     # The attempt that runs is told by the job itself until it has ended.
     stream = str(detail.get("container", {}).get("logStreamName", ""))
     if state is JobState.RUNNING and stream and all(attempt.log != stream for attempt in attempts):
-        attempts.append(Attempt(len(attempts) + 1, _time(detail.get("startedAt")), log=stream))
+        attempts.append(Attempt(len(attempts) + 1, time_of(detail.get("startedAt")), log=stream))
     return tuple(attempts)
