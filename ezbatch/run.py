@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ezbatch import ledger as ledgers
 from ezbatch import names, spec
-from ezbatch.backend import Backend, JobReport, JobState, LogEvent
+from ezbatch.backend import Backend, JobReport, JobState, LogEvent, QueueFacts
 from ezbatch.cost import Estimate, Spent, dollars, estimate, spent
 from ezbatch.errors import (
     BackendError,
@@ -32,10 +32,11 @@ from ezbatch.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
-from ezbatch.explain import Explanation, explain
+from ezbatch.explain import Explanation, Needs, explain
 from ezbatch.ledger import Ledger, RunRecord
 from ezbatch.planning import LOCAL, Plan, PlannedJob, plan
 from ezbatch.settings import Settings
+from ezbatch.stuck import LOOK_EVERY, StuckJobs
 from ezbatch.workflow import EZBatchWorkflow
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 SUBMITTING, RUNNING, INTERRUPTED = "SUBMITTING", "RUNNING", "INTERRUPTED"
 SUCCEEDED, FAILED, CANCELLED = "SUCCEEDED", "FAILED", "CANCELLED"
 TERMINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
+#: Seconds after which a job that waits for room is worth a look at its queue.
+LONG = 120.0
 
 #: A job that was seen and is missing so many times in a row is forgotten; so is one that was submitted so many seconds
 #: ago. AWS keeps what has ended for seven days at least (API reference, ListJobs).
@@ -276,6 +279,8 @@ class EZBatchRun:
         self._clock = clock
         self._interruption = ""
         self._known: dict[str, tuple[str, JobReport | None]] | None = None
+        self._facts: dict[str, tuple[float, QueueFacts | None]] = {}  # by queue: when it was looked at, what was found
+        self._waiting: dict[str, float] = {}  # since when jobs have been seen to wait for room
         self._missed: dict[str, int] = {}  # looks in a row at a job that its place did not know
 
     @classmethod
@@ -525,7 +530,26 @@ class EZBatchRun:
                 # What was seen is still true; it will be seen again.
                 log.warning("%s", error)
         self._conclude(known)
+        self._note_waiting()
         return bool(changed) or self.state != before
+
+    def _note_waiting(self) -> None:
+        """Look at the queues of jobs that have waited for room for long, so that what shows the run can say why."""
+        now = self._clock()
+        waiting = {name: report for name, report in self.jobs.items() if report.state is JobState.RUNNABLE}
+        self._waiting = {name: self._waiting.get(name, now) for name in waiting}
+        for queue in {self._planned[name].queue for name, since in self._waiting.items() if now - since >= LONG}:
+            if now - self._facts.get(queue, (-LOOK_EVERY, None))[0] >= LOOK_EVERY:
+                self._look_at(queue)
+
+    def _look_at(self, queue: str) -> QueueFacts | None:
+        try:
+            found = self._backend.facts(queue)
+        except BackendError as error:
+            log.warning("run %s: queue %s cannot be looked at: %s", self.id, queue, error)
+            found = self._facts.get(queue, (0.0, None))[1]
+        self._facts[queue] = self._clock(), found
+        return found
 
     def _forgotten(self, missing: Mapping[str, str]) -> dict[str, JobReport]:
         """Return the last that is known of jobs which their place no longer knows, so that watching ends.
@@ -574,7 +598,9 @@ class EZBatchRun:
             self._record = self._record._replace(state=state, finished=finished)
             log.warning("%s", error)
 
-    def wait(self, timeout: float | None = None, *, progress: Progress | bool | None = None) -> EZBatchRun:
+    def wait(
+        self, timeout: float | None = None, *, progress: Progress | bool | None = None, cancel_stuck: bool = False
+    ) -> EZBatchRun:
         """Wait until the run has ended. Failed jobs do not raise here: see :meth:`raise_for_status`.
 
         An interrupt (Ctrl-C, the notebook's stop button) ends the waiting, never the run.
@@ -585,6 +611,9 @@ class EZBatchRun:
             Seconds to wait at most.
         progress : bool or Progress, optional
             Whether to show a bar. None shows one in a terminal and in a notebook.
+        cancel_stuck : bool
+            Whether to cancel jobs that wait for what comes only when a person acts, such as vCPUs that their queue can
+            never give: those that were seen so at two looks or more, over ten minutes.
 
         Returns
         -------
@@ -604,6 +633,7 @@ class EZBatchRun:
             return self
         deadline = None if timeout is None else self._clock() + timeout
         pause, longest = self._backend.poll
+        watch, looked = StuckJobs(), self._clock()
         with shown(progress) as show:
             while True:
                 try:
@@ -615,6 +645,9 @@ class EZBatchRun:
                 show(self)
                 if self.state in TERMINAL:
                     return self
+                if cancel_stuck and self._clock() - looked >= LOOK_EVERY:
+                    looked = self._clock()
+                    self.cancel_stuck(watch)
                 if self.state == INTERRUPTED:
                     raise RunInterruptedError(self._standing_still())
                 left = None if deadline is None else deadline - self._clock()
@@ -683,13 +716,16 @@ class EZBatchRun:
         except EZBatchError as error:
             return [f"(the log cannot be read: {error})"]
 
-    def explain(self, job: str | None = None) -> Explanation:
+    def explain(self, job: str | None = None, *, look: bool = True) -> Explanation:
         """Say why a job, or the run, is where it is, as it was last seen.
 
         Parameters
         ----------
         job : str, optional
             A job, or an array's child such as ``align:3``. None takes the one that needs attention most.
+        look : bool
+            Whether to look at the queue now when the job waits for room. False tells from what is known: the queue of
+            a job that waits for long is looked at by :meth:`refresh`, once a minute.
 
         Returns
         -------
@@ -711,11 +747,46 @@ class EZBatchRun:
             found = next((r for state in urgent for r in reports.values() if r.state is state), None)
             if found is None:
                 return Explanation("Every job succeeded" if self.state == SUCCEEDED else "It was accepted")
-            inner = self.explain(found.name)
+            inner = self.explain(found.name, look=look)
             return dataclasses.replace(inner, cause=f"{found.name}: {inner.cause}")
         report = self.report(job)
         planned = self._planned.get(job) or self._planned[job.rpartition(":")[0]]
-        return explain(report, reports, self.parents, copies=bool(planned.paths))
+        facts = None
+        if report.state is JobState.RUNNABLE:
+            facts = self._look_at(planned.queue) if look else self._facts.get(planned.queue, (0.0, None))[1]
+        definition = self.plan.definition_of(planned)
+        needs = Needs(planned.vcpus, planned.memory, definition.platform, definition.image, planned.timeout)
+        return explain(report, reports, self.parents, facts, needs=needs, copies=bool(planned.paths))
+
+    def stuck(self) -> dict[str, Explanation]:
+        """Look at the queues, and return why each job waits that waits for room.
+
+        Those whose explanation is ``stuck`` start only when a person acts.
+        """
+        waiting = [name for name, report in self.jobs.items() if report.state is JobState.RUNNABLE]
+        for queue in {self._planned[name].queue for name in waiting}:
+            self._look_at(queue)
+        return {name: self.explain(name, look=False) for name in waiting}
+
+    def cancel_stuck(self, watch: StuckJobs) -> dict[str, Explanation]:
+        """Look, and cancel those jobs that have been stuck for long enough.
+
+        Parameters
+        ----------
+        watch : StuckJobs
+            What remembers the looks before this one.
+
+        Returns
+        -------
+        dict of str to Explanation
+            The jobs that were cancelled, and why.
+        """
+        gone = watch.see(self._clock(), self.stuck())
+        for name, why in gone.items():
+            minutes = watch.dwell / 60
+            log.warning("run %s: %s is cancelled, stuck for %g minutes: %s", self.id, name, minutes, why)
+            self.cancel(name, f"stuck for {minutes:g} minutes: {why.cause} ({why.evidence})")
+        return gone
 
     # Jobs
 

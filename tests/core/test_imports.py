@@ -66,7 +66,20 @@ ALLOWED = {
     "progress": {"run"},
     "local": {"backend", "planning", "settings", "errors", "spec", "database", "preloader", "names", "s3"},
     "aws": {"backend", "planning", "settings", "errors", "spec", "names", "rules", "preloader", "s3", "workflow"},
-    "run": {"ledger", "explain", "backend", "planning", "settings", "errors", "spec", "names", "workflow", "progress"},
+    "stuck": {"explain"},
+    "run": {
+        "ledger",
+        "stuck",
+        "explain",
+        "backend",
+        "planning",
+        "settings",
+        "errors",
+        "spec",
+        "names",
+        "workflow",
+        *("cost", "progress"),
+    },
 }
 #: The only imports upward or sideways, each inside a function: `submit()` and `problems()` of a workflow, the backends
 #: of a run.
