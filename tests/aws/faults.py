@@ -109,6 +109,7 @@ class Faults:
         self._scripts: dict[tuple[str, str], deque[Step]] = {}
         self._random: list[_Random] = []
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._events: dict[tuple[str, str, int], Callable[[], object]] = {}
         self._budget: int | None = None
         self._tokens: float | None = None
         self._filled_at = 0.0
@@ -155,11 +156,19 @@ class Faults:
             self._random.append(_Random(seed, actions or ("*",), service, tuple(chances.items()), burst, max_delay))
             self._budget = max_faults
 
+    def when(self, action: str, nth: int, act: Callable[[], object], service: str = "batch") -> None:
+        """Do something as soon as the n-th call of an action, from 1, has arrived and nothing has come of it yet."""
+        self._events[service, action, nth] = act
+
     def decide(self, service: str, action: str) -> Step:
         """The fate of the call that has just arrived."""
         with self._lock:
             n = self._counts[service, action]
             self._counts[service, action] += 1
+            event = self._events.pop((service, action, n + 1), None)
+        if event is not None:
+            event()
+        with self._lock:
             step = OK
             if service == "batch" and action == "SubmitJob" and not self._token():
                 step = Step("throttle")

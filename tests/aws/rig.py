@@ -184,6 +184,10 @@ class Rig:
             environment.compute_resources["maxvCpus"] = max_vcpus
         self.engine.capacity_changed()
 
+    def set_queue(self, queue: str, *, status: str) -> None:
+        """Make a queue INVALID, CREATING, UPDATING, ... or VALID again."""
+        self._backend.queue_named(queue).status = status
+
     def set_environment(self, queue: str, *, state: str | None = None, invalid: str | None = None) -> None:
         """ENABLE or DISABLE a queue's compute environments, or make them INVALID for a reason (None: VALID)."""
         for environment in self._backend.queue_named(queue).environments:
