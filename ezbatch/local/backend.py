@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ezbatch import database, spec
-from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, Queue, array_state
+from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, Queue, QueueFacts, array_state
 from ezbatch.errors import EngineError, JobNotFoundError, Problem
 from ezbatch.local import machine, process, runners, store
 from ezbatch.local.files import AttemptFiles, attempt_files
@@ -118,7 +118,9 @@ class LocalBackend:
         if known is None:
             with database.translated(store.path(self.directory)), database.transaction(self.connection):
                 self._insert(run_id, plan, ids)
-        if accepted.keys() != ids.keys():
+                # Within the transaction: jobs of which the ledger cannot know are never there to be run.
+                record(ids)
+        elif accepted.keys() != ids.keys():
             record(ids)
         self._start()
 
@@ -227,13 +229,14 @@ class LocalBackend:
 
     def interruption(self, run_id: str) -> str:
         """Return why the run stands still, or nothing when it goes on."""
-        row = self.connection.execute("SELECT held FROM runs WHERE id = ?", (run_id,)).fetchone()
+        query = "SELECT held, EXISTS(SELECT 1 FROM requests WHERE run = runs.id) FROM runs WHERE id = ?"
+        row = self.connection.execute(query, (run_id,)).fetchone()
         if row is None:
             return f"the local engine knows nothing of it: {self.directory} may have been emptied"
         said = process.problem(self.directory)
         if not process.alive(self.directory):
             return said or "the local engine was killed; jobs that were running go on, no other starts"
-        if row[0]:
+        if row[0] and not row[1]:
             return "the local engine was killed and another has come; jobs that were running go on, no other starts"
         return said
 
