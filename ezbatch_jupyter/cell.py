@@ -49,6 +49,11 @@ class Parser(argparse.ArgumentParser):
         if match:
             known = [flag for action in self._actions for flag in action.option_strings]
             message = f"there is no option {match[1]}{nearest(match[1], known)}"
+        match = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
+        if match:
+            # With the commands only; argparse's own message lists them all.
+            known = [str(name) for action in self._actions for name in action.choices or ()]
+            message = f"there is no command {match[1]}{nearest(match[1], known)}"
         raise UsageError(f"{message}. See {self.prog} --help")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,8 @@ __all__ = ["Completer", "register", "unregister"]
 
 #: Seconds that a person who presses Tab waits at most for what has to be looked up, and for which it is kept.
 _PATIENCE, _FRESH = 0.2, 2.0
+#: The same for the queues of an account.
+_LASTING = 300.0
 _RUNS = 50
 _CELL = re.compile(r"\s*%%ezbatch\b")
 _LINE = re.compile(r"(?:^|[=;])\s*%ezbatch\s(.*)$")
@@ -38,11 +41,11 @@ class Lookup:
         self._asking: dict[object, threading.Thread] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: object, ask: Callable[[], list[str]]) -> list[str]:
+    def get(self, key: object, ask: Callable[[], list[str]], fresh: float = _FRESH) -> list[str]:
         """Return the answer, an old one where the new one takes too long, or nothing."""
         with self._lock:
             when, answer = self._known.get(key, (float("-inf"), []))
-            if time.monotonic() - when < _FRESH:
+            if time.monotonic() - when < fresh:
                 return answer
             thread = self._asking.get(key)
             if thread is None:
@@ -215,7 +218,13 @@ class Completer:
         def ask() -> list[str]:
             from ezbatch.settings import Settings
 
-            return [Settings.load().queue, *(record.queue for record in self._ledger().runs(_RUNS))]
+            found = [Settings.load().queue, *(record.queue for record in self._ledger().runs(_RUNS))]
+            # AWS is asked by nobody who has not spoken to it before: a Tab makes no first call.
+            aws: Any = sys.modules.get("ezbatch.aws.backend")
+            if aws is not None:
+                settings = self.magics.settings()
+                found += self.lookup.get("aws", lambda: [q.name for q in aws.AWSBackend(settings).queues()], _LASTING)
+            return found
 
         own = [self.magics.configured.queue] if self.magics.configured.queue else []
         return list(dict.fromkeys([*own, "local", *self.lookup.get("queues", ask)]))

@@ -242,7 +242,7 @@ class EZBatchMagics(Magics):
         found: dict[str, Any] = self.shell.user_ns
         return found
 
-    def _settings(self, **given: tuple[Any, str]) -> Settings:
+    def settings(self, **given: tuple[Any, str]) -> Settings:
         """Return the settings: what was given, by name with where, over ``%config EZBatch`` over what is read."""
         from ezbatch.settings import Settings
 
@@ -258,7 +258,7 @@ class EZBatchMagics(Magics):
 
     def _settings_of(self, arguments: argparse.Namespace) -> Settings:
         names = ("queue", "profile", "region")
-        return self._settings(**{name: (getattr(arguments, name), "magic line") for name in names})
+        return self.settings(**{name: (getattr(arguments, name), "magic line") for name in names})
 
     # %%ezbatch
 
@@ -282,7 +282,7 @@ class EZBatchMagics(Magics):
                 workflow = self._grown(values.workflow, name, job, values.after)
             else:
                 workflow = EZBatchWorkflow(name, {name: job})
-            settings = self._settings(**given)
+            settings = self.settings(**given)
             if values.dry_run:
                 self._dry_run(cell, workflow, name, settings)
             elif values.form:
@@ -291,7 +291,7 @@ class EZBatchMagics(Magics):
                 self.variables[values.workflow] = workflow
                 return None if values.quiet else workflow
             else:
-                run = self._follow(workflow.submit(settings=settings), values)
+                run = self._follow(workflow.submit(settings=settings, progress=False if values.quiet else None), values)
                 if run is None and not values.quiet and self.configured.hints and not self.hinted:
                     self.hinted = True
                     _display(_hints(name, _COMMANDS))
@@ -354,7 +354,7 @@ class EZBatchMagics(Magics):
 
         from ezbatch.errors import InvalidWorkflowError
         from ezbatch.planning import plan
-        from ezbatch.run import backend_for
+        from ezbatch.run import backend_for, estimated
 
         made = plan(workflow, settings.queue)
         display(made)  # type: ignore[no-untyped-call] # IPython's display has no annotations
@@ -364,6 +364,8 @@ class EZBatchMagics(Magics):
         for note in backend.notes(made):
             _print(f"Note: {note}.")
         problems = backend.preflight(made)
+        if not made.local and not problems:
+            _print(str(estimated(workflow, settings=settings)))
         if problems:
             raise InvalidWorkflowError(made.workflow, problems)
 
@@ -407,15 +409,27 @@ class EZBatchMagics(Magics):
             raise UsageError(f"{text} holds a {type(value).__name__}, not an EZBatchWorkflow{nearest(text, known)}")
         raise UsageError(f"there is no workflow {text!r}{nearest(text, known)}: name a variable or a .json file")
 
-    def _run(self, text: str) -> EZBatchRun:
-        """Return the run that a variable holds, or an id."""
+    def _run(self, text: str, queue: str | None = None) -> EZBatchRun:
+        """Return the run that a variable holds, or an id; one that the ledger lacks is looked for in the queue."""
         from ezbatch.run import EZBatchRun
 
         value = self.variables.get(text)
         run = value if isinstance(value, EZBatchRun) else getattr(value, "run", None)
         if isinstance(run, EZBatchRun):
             return run.refresh()
-        return EZBatchRun.attach(text, settings=self._settings())
+        return EZBatchRun.attach(text, queue, settings=self.settings())
+
+    def _subject(self, text: str) -> EZBatchWorkflow | EZBatchRun:
+        """Return the workflow or the run that is meant."""
+        from ezbatch.errors import RunNotFoundError
+
+        try:
+            return self._workflow(text)
+        except UsageError as error:
+            try:
+                return self._run(text)
+            except RunNotFoundError:
+                raise error from None
 
     def _kept(self, run: EZBatchRun, arguments: argparse.Namespace) -> EZBatchRun:
         if getattr(arguments, "out", None) is not None:
@@ -433,8 +447,11 @@ class EZBatchMagics(Magics):
         return None
 
     def _do_submit(self, arguments: argparse.Namespace) -> object:
+        progress = False if arguments.quiet else None
+        settings = self._settings_of(arguments)
         workflow = self._workflow(arguments.workflow)
-        return self._follow(workflow.submit(settings=self._settings_of(arguments)), arguments)
+        run = workflow.submit(settings=settings, max_cost=arguments.max_cost, progress=progress)
+        return self._follow(run, arguments)
 
     def _do_plan(self, arguments: argparse.Namespace) -> None:
         self._show_plan(self._workflow(arguments.workflow), self._settings_of(arguments))
@@ -443,7 +460,7 @@ class EZBatchMagics(Magics):
         return self._kept(self._run(arguments.run), arguments)
 
     def _do_attach(self, arguments: argparse.Namespace) -> EZBatchRun:
-        return self._kept(self._run(arguments.run), arguments)
+        return self._kept(self._run(arguments.run, arguments.queue), arguments)
 
     def _do_wait(self, arguments: argparse.Namespace) -> None:
         run = self._run(arguments.run)
@@ -472,7 +489,7 @@ class EZBatchMagics(Magics):
         from ezbatch.progress import glyph
         from ezbatch.run import TERMINAL, runs
 
-        found = runs(settings=self._settings(), limit=arguments.limit or -1)
+        found = runs(settings=self.settings(), limit=arguments.limit or -1)
         rows = []
         for run in found:
             if run.state not in TERMINAL:
@@ -515,17 +532,9 @@ class EZBatchMagics(Magics):
                 _print(f"{label:<9} {clean(text)}")
 
     def _do_dag(self, arguments: argparse.Namespace) -> None:
-        from ezbatch.errors import RunNotFoundError
         from ezbatch_jupyter import dag
 
-        shown: EZBatchWorkflow | EZBatchRun
-        try:
-            shown = self._workflow(arguments.subject)
-        except UsageError as error:
-            try:
-                shown = self._run(arguments.subject)
-            except RunNotFoundError:
-                raise error from None
+        shown = self._subject(arguments.subject)
         if arguments.output is not None:
             _write_dag(shown, Path(arguments.output))
             return
@@ -534,12 +543,45 @@ class EZBatchMagics(Magics):
             bundle["image/svg+xml"] = dag.to_svg(shown)
         _display(bundle)
 
+    def _do_cost(self, arguments: argparse.Namespace) -> Table | None:
+        from ezbatch.cost import dollars
+        from ezbatch.run import EZBatchRun, estimated, spent_by_tag
+
+        if arguments.by_tag is not None:
+            totals = spent_by_tag(arguments.by_tag, settings=self.settings())
+            ranked = sorted(totals.items(), key=lambda item: -item[1])
+            return Table(
+                (arguments.by_tag, "cost"), [(value or "(no such tag)", dollars(cost)) for value, cost in ranked]
+            )
+        subject = self._subject(arguments.subject)
+        if isinstance(subject, EZBatchRun):
+            _print(str(subject.cost()))
+        else:
+            _print(str(estimated(subject, arguments.queue, settings=self.settings())))
+        return None
+
+    def _do_queues(self, arguments: argparse.Namespace) -> Table:
+        from ezbatch.aws.backend import AWSBackend
+        from ezbatch.errors import BackendError
+        from ezbatch.local.backend import LocalBackend
+
+        names = ("profile", "region")
+        settings = self.settings(**{name: (getattr(arguments, name), "magic line") for name in names})
+        found = [LocalBackend(settings).queue()]
+        title = ""
+        try:
+            found += AWSBackend(settings).queues()
+        except BackendError as error:
+            title = f"The queues of AWS Batch cannot be listed: {error}"
+        rows = [(q.name, q.platform, q.state, "" if q.max_vcpus is None else f"{q.max_vcpus:g}") for q in found]
+        return Table(("queue", "platform", "state", "vCPUs at most"), rows, title)
+
     def _do_form(self, arguments: argparse.Namespace) -> object:
         return self._form(None if arguments.workflow is None else self._workflow(arguments.workflow))
 
     def _do_config(self, _arguments: argparse.Namespace) -> Table:
         own = [(f"EZBatch.{name}", str(value), "%config") for name, value in self.configured.given().items()]
-        return Table(("setting", "value", "from"), [*_setting_rows(self._settings()), *own])
+        return Table(("setting", "value", "from"), [*_setting_rows(self.settings()), *own])
 
 
 def _setting_rows(
@@ -582,6 +624,8 @@ _COMMANDS = {
     "cancel": "end a run, or some of its jobs",
     "retry": "run again what did not succeed, and nothing else",
     "resume": "make a run that stands still go on",
+    "cost": "say what a workflow may cost, or what a run has cost, on Fargate",
+    "queues": "list this machine and the queues of AWS Batch",
     "form": "edit a workflow in a form",
     "config": "show every setting and where it comes from",
 }
@@ -609,9 +653,14 @@ def line_parser() -> Parser:
 
     for name in ("submit", "plan"):
         made[name].add_argument("workflow", metavar="WF")
+    for name in ("submit", "plan", "cost", "attach"):
         made[name].add_argument("-q", "--queue", help="a queue's name or ARN; local is this machine")
+    for name in ("submit", "plan", "queues"):
         made[name].add_argument("--profile", metavar="NAME", help="AWS profile")
         made[name].add_argument("--region", metavar="NAME", help="AWS region")
+    made["cost"].add_argument("subject", metavar="WF|RUN", nargs="?", default="@last")
+    made["cost"].add_argument("--by-tag", metavar="KEY", help="of all runs in the ledger, by the value of a tag")
+    made["submit"].add_argument("--max-cost", type=float, metavar="DOLLARS", help="refuse what could cost more on AWS")
     made["form"].add_argument("workflow", metavar="WF", nargs="?")
     made["dag"].add_argument("subject", metavar="WF|RUN")
     made["dag"].add_argument("-o", "--output", metavar="FILE", help="write .svg, .png or .dot instead of showing it")
@@ -677,4 +726,5 @@ def unregister(ip: InteractiveShell) -> None:
     manager.registry.pop("EZBatchMagics", None)
     cleaners = ip.input_transformers_cleanup
     cleaners[:] = [item for item in cleaners if getattr(item, "__qualname__", "") != _with_body.__qualname__]
-    ip.configurables[:] = [item for item in ip.configurables if type(item).__name__ != "EZBatch"]
+    own = ("EZBatch", "EZBatchMagics")
+    ip.configurables[:] = [item for item in ip.configurables if type(item).__name__ not in own]

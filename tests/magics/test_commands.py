@@ -1,0 +1,241 @@
+"""``%ezbatch``: every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ezbatch
+from ezbatch import EZBatchRun
+from ezbatch_jupyter.magics import _COMMANDS, line_parser
+from tests.magics.conftest import Shell
+
+FAILING = "%%ezbatch -n broken -o failed -Q\necho reading\nexit 7"
+
+
+@pytest.fixture
+def wf(shell: Shell) -> Shell:
+    """A shell with a workflow of two jobs."""
+    shell.good("%%ezbatch --workflow wf -n a -Q\necho from a")
+    shell.good("%%ezbatch --workflow wf -n b --after a -Q\necho from b")
+    return shell
+
+
+def test_every_command_is_there() -> None:
+    design = "submit status ls logs dag wait cancel retry attach form queues cost explain config plan resume"
+    assert set(design.split()) <= set(_COMMANDS)
+
+
+def test_help_is_shown(shell: Shell) -> None:
+    text = shell.good("%ezbatch").stdout
+    assert text == shell.good("%ezbatch --help").stdout
+    for command, about in _COMMANDS.items():
+        assert command in text
+        assert about in text
+        assert f"%ezbatch {command}" in shell.good(f"%ezbatch {command} --help").stdout
+
+
+def test_submit_waits_and_raises(wf: Shell) -> None:
+    assert "2 succeeded" in wf.good("%ezbatch submit wf -o run").text
+    assert wf.variables["run"].state == "SUCCEEDED"
+    wf.good("%%ezbatch --workflow wf -n c -Q\nexit 3")
+    ran = wf.run("%ezbatch submit wf -o run")
+    assert type(ran.error).__name__ == "JobFailedError"
+    assert "job 'c' failed" in str(ran.error)
+    assert wf.variables["run"].state == "FAILED"
+
+
+def test_submit_takes_a_file_and_need_not_wait(wf: Shell) -> None:
+    wf.variables["wf"].save("wf.json")
+    ran = wf.good("%ezbatch submit wf.json --bg -o run")
+    run: EZBatchRun = wf.variables["run"]
+    assert ran.result is run
+    assert run.wait(progress=False).state == "SUCCEEDED"
+
+
+def test_submit_quietly(wf: Shell) -> None:
+    assert wf.good("%ezbatch submit wf -Q").text.strip() == ""
+
+
+def test_submit_goes_to_the_queue_that_is_named(wf: Shell) -> None:
+    wf.good('%config EZBatch.queue = "somewhere"')
+    assert "on this machine (queue local)" in wf.good("%ezbatch plan wf -q local").text
+    wf.good("%ezbatch submit wf -q local -Q")
+    assert [run.queue for run in ezbatch.runs()] == ["local"]
+
+
+def test_plan_submits_nothing(wf: Shell) -> None:
+    text = wf.good("%ezbatch plan wf").text
+    assert "2 jobs, 2 stages" in text
+    assert "plain processes" in text
+    assert ezbatch.runs() == []
+
+
+def test_dag_shows_a_workflow_and_a_run(wf: Shell, tmp_path: Path) -> None:
+    assert "2 jobs; 2 stages" in wf.good("%ezbatch dag wf").text
+    wf.good("%ezbatch submit wf -Q -o run")
+    for subject in ("run", "@last", wf.variables["run"].id):
+        assert "✔ b" in wf.good(f"%ezbatch dag {subject}").text
+    wf.good("%ezbatch dag wf -o wf.dot")
+    assert "digraph" in (tmp_path / "wf.dot").read_text()
+    assert "has to end in" in wf.refused("%ezbatch dag wf -o wf.jpg")
+    assert "there is no workflow 'nowhere'" in wf.refused("%ezbatch dag nowhere")
+
+
+def test_ls_lists_runs_newest_first(wf: Shell) -> None:
+    assert "There are no runs yet." in wf.good("%ezbatch ls").text
+    wf.good("%ezbatch submit wf -Q")
+    wf.run(FAILING)
+    text = wf.good("%ezbatch ls").text
+    assert text.index("broken-") < text.index("wf-")
+    assert "failed" in text
+    assert "wf-" not in wf.good("%ezbatch ls -n 1").text
+    table = wf.good("%ezbatch ls").result
+    assert "<td" in table._repr_html_()  # type: ignore[attr-defined] # a Table has it
+
+
+def test_logs_come_with_times(wf: Shell) -> None:
+    wf.good("%ezbatch submit wf -Q -o run")
+    text = wf.good("%ezbatch logs").text
+    assert "a | from a" in text
+    assert "b | from b" in text
+    assert text.split()[0].count(":") == 2
+    only = wf.good("%ezbatch logs run b").text
+    assert "from b" in only
+    assert "from a" not in only
+    assert "from b" in wf.good("%ezbatch logs @last b --follow").text
+    assert "did you mean 'a'?" in wf.refused("%ezbatch logs run aa")
+
+
+def test_long_logs_are_cut(shell: Shell) -> None:
+    shell.good("%%ezbatch -Q\nseq 1 1500")
+    text = shell.good("%ezbatch logs").text
+    assert "  1500\n" in text
+    assert "  400\n" not in text
+    assert "the last 1,000 lines of each job" in text
+    assert "  1\n" in shell.good("%ezbatch logs --tail 0").text
+    assert shell.good("%ezbatch logs --tail 2").text.count("\n") < 6
+
+
+def test_a_run_is_a_variable_an_id_a_prefix_or_the_last(shell: Shell) -> None:
+    shell.run(FAILING)
+    run = shell.variables["failed"]
+    for word in ("", "failed", run.id, run.id[:8], "@last"):
+        found = shell.good(f"%ezbatch status {word}").result
+        assert isinstance(found, EZBatchRun)
+        assert (found.id, found.state) == (run.id, "FAILED")
+    words = shell.refused("%ezbatch status nowhere")
+    assert "no run has an id that begins with 'nowhere'" in words
+    assert "%ezbatch ls" in words
+
+
+def test_explain_says_why(shell: Shell) -> None:
+    shell.run(FAILING)
+    text = shell.good("%ezbatch explain").text
+    assert "Cause" in text
+    assert "exit code 7" in text
+    assert "Its command failed" in shell.good("%ezbatch explain failed broken").text
+
+
+def test_wait_waits_and_raises(shell: Shell) -> None:
+    shell.good("%%ezbatch -n x --bg -o run\nsleep 0.5; exit 3")
+    ran = shell.run("%ezbatch wait run -Q")
+    assert type(ran.error).__name__ == "JobFailedError"
+    shell.good("%%ezbatch -n slow --bg -o run\nsleep 300")
+    ran = shell.run("%ezbatch wait run --timeout 0.2")
+    assert type(ran.error).__name__ == "WaitTimeoutError"
+    assert "CANCELLED" in shell.good("%ezbatch cancel run").text
+
+
+def test_cancel_ends_a_run_or_a_job(shell: Shell) -> None:
+    shell.good("%%ezbatch --workflow wf -n a -Q\nsleep 300")
+    shell.good("%%ezbatch --workflow wf -n b -c 0.25 -Q\nsleep 300")
+    shell.good("%ezbatch submit wf --bg -o run")
+    assert "a: asked to end" in shell.good("%ezbatch cancel run a --reason 'not needed'").text
+    assert "CANCELLED" in shell.good("%ezbatch cancel run").text
+    assert "not needed" in shell.variables["run"].jobs["a"].reason
+    assert "has ended already" in shell.good("%ezbatch cancel run").text
+
+
+def test_retry_runs_what_failed(shell: Shell, tmp_path: Path) -> None:
+    shell.run(f"%%ezbatch -n flaky -o run -Q\ntest -e {tmp_path}/mended")
+    (tmp_path / "mended").touch()
+    shell.good("%ezbatch retry run --failed -o again")
+    assert shell.variables["again"].state == "SUCCEEDED"
+    assert shell.variables["again"].retry_of == shell.variables["run"].id
+    ran = shell.run("%ezbatch retry again")
+    assert type(ran.error).__name__ == "BackendError"
+    assert "nothing to retry" in ran.stdout
+    assert 'File "' not in ran.stdout
+
+
+def test_resume_of_a_run_that_has_ended_shows_it(shell: Shell) -> None:
+    shell.good("%%ezbatch -n x -Q -o run\ntrue")
+    assert "succeeded" in shell.good("%ezbatch resume run").text
+
+
+def test_attach_keeps_the_run(shell: Shell) -> None:
+    shell.good("%%ezbatch -n x -Q\ntrue")
+    shell.good("%ezbatch attach @last -o mine")
+    assert shell.variables["mine"].name == "x"
+
+
+def test_cost_of_a_workflow_and_a_run(wf: Shell) -> None:
+    assert "$" in wf.good("%ezbatch cost wf").text
+    wf.good("%ezbatch submit wf -Q")
+    assert "$" in wf.good("%ezbatch cost").text
+    wf.good("%ezbatch cost --by-tag project")
+
+
+def test_queues_are_listed_without_an_account(shell: Shell) -> None:
+    text = shell.good("%ezbatch queues").text
+    assert "local" in text
+    assert "cannot be listed" in text
+
+
+def test_config_tells_where_settings_come_from(shell: Shell) -> None:
+    text = shell.good("%ezbatch config").text
+    assert "environment variable EZBATCH_STATE_DIR" in text
+    rows = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.split()}
+    assert rows["queue"] == "default"
+
+
+def test_form_says_when_there_are_no_forms(wf: Shell) -> None:
+    import ezbatch_jupyter
+
+    if hasattr(ezbatch_jupyter, "form"):
+        pytest.skip("there are forms: their own tests open them")
+    assert "not in this version" in wf.refused("%ezbatch form wf")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("statsu", "there is no command statsu (did you mean 'status'?)"),
+        ("status --jsn", "there is no option --jsn"),
+        ("submit", "the following arguments are required: WF"),
+        ("submit nothing", "there is no workflow 'nothing'"),
+        ("submit nothing.json", "nothing.json: No such file"),
+        ("submit number", "number holds a int, not an EZBatchWorkflow"),
+        ("retry", "the following arguments are required: RUN"),
+        ("ls -n x", "invalid int value"),
+        ("logs 'x", "no closing quotation"),
+        ("attach x -o 1", "'1' cannot name a Python variable"),
+    ],
+)
+def test_a_mistake_is_a_usage_error(shell: Shell, line: str, words: str) -> None:
+    shell.variables["number"] = 3
+    assert words in shell.refused(f"%ezbatch {line}")
+
+
+def test_a_broken_file_is_told_without_a_traceback(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    ran = shell.run("%ezbatch submit bad.json")
+    assert type(ran.error).__name__ == "WorkflowFileError"
+    assert "bad.json, line 1" in ran.stdout
+    assert 'File "' not in ran.stdout
+
+
+def test_no_command_can_be_abbreviated() -> None:
+    assert not line_parser().allow_abbrev
