@@ -42,6 +42,8 @@ FEW = 4
 NODES = 150
 #: Above this nothing is drawn: a table tells more.
 JOBS = 1000
+#: Above this, edges are straight: to bend them around nodes would take longer than everything else.
+MANY_EDGES = 500
 #: Lines of a text DAG.
 LINES = 40
 
@@ -330,6 +332,8 @@ def graph_dot(shown: Graph, width: int) -> str:
         edge_attr={"color": "#8a8a8a", "arrowsize": "0.5"},
     )
     dot.attr(tooltip=label(shown.name))
+    if len(shown.edges) > MANY_EDGES:
+        dot.attr(splines="line")
     sources = {i for i, node in enumerate(shown.nodes) if node.stage == 1}
     with dot.subgraph() as first:
         first.attr(rank="same")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ezbatch.backend import JobReport, JobState
 from ezbatch.errors import EZBatchError
-from ezbatch.explain import explain
+from ezbatch.explain import Explanation, explain
 from ezbatch.ledger import Ledger
 from ezbatch.progress import glyph
 from ezbatch.run import TERMINAL, EZBatchRun
@@ -47,6 +47,8 @@ _LOCAL, _AWAY = (0.1, 0.5), (1.0, 15.0)
 _GRACE = 2.0
 #: Seconds after which a page is told that nothing has changed.
 _HEARTBEAT = 5.0
+#: Seconds for which an explanation holds.
+_EXPLAINED = 20.0
 #: Lines of a log in one message.
 _SLICE = 500
 _TAIL = 12
@@ -596,6 +598,7 @@ class _Panel:
         self.feed: LogFeed | None = None
         self.shown: _Message | None = None
         self.told: _Message | None = None
+        self._explanation: tuple[JobReport, float, Explanation] | None = None
         planned = next(planned for planned in run.plan.jobs if planned.name == name)
         self.indices: tuple[int, ...] = ()
         if planned.array_size is not None:
@@ -621,7 +624,7 @@ class _Panel:
         attempt = self.wanted if self.wanted in attempts else max(attempts, default=None)
         if attempt is not None and (self.feed is None or self.feed.attempt != attempt):
             self.feed, self.fresh = LogFeed(self.run, attempt), True
-        found = explain(report, self.run.jobs, self.run.parents)
+        found = self._explained(report)
         self.shown = {
             "job": self.job,
             "state": report.state.value,
@@ -635,6 +638,14 @@ class _Panel:
         }
         self.problem = ""
         return [] if self.feed is None else self.feed.read(report)
+
+    def _explained(self, report: JobReport) -> Explanation:
+        """Return why the job is where it is; the run may look at the queue for that, so it is not asked each time."""
+        if self._explanation is None or self._explanation[0] != report or time.monotonic() > self._explanation[1]:
+            # A child's report is here already; the run would look it up again.
+            one = self.run.explain(self.name) if not self.indices else explain(report, self.run.jobs, self.run.parents)
+            self._explanation = (report, time.monotonic() + _EXPLAINED, one)
+        return self._explanation[2]
 
     def _report(self) -> JobReport:
         """Return the report of the job or, of an array, of one child: the one asked for, or one that failed."""

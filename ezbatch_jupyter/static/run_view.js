@@ -12,7 +12,8 @@ const STATE = 0, ATTEMPT = 1, QUEUED = 2, STARTED = 3, STOPPED = 4, WHY = 5, BRI
 
 const sign = (state) => (GLYPHS[state] ?? "·") + "\uFE0E";
 const word = (state) => state.charAt(0) + state.slice(1).toLowerCase();
-const number = (value) => value.toLocaleString("en-US");
+const thousands = new Intl.NumberFormat("en-US");
+const number = (value) => thousands.format(value);
 
 function duration(seconds) {
   seconds = Math.max(seconds, 0);
@@ -167,11 +168,15 @@ class View {
 
   close() {
     clearInterval(this.clock);
+    clearTimeout(this.catching);
+    this.watcher?.disconnect();
     this.root.remove();
   }
 
   rebuild() {
     const { store, root } = this;
+    clearTimeout(this.catching);
+    this.catching = 0;
     root.replaceChildren();
     if (!store.head) {
       root.append(make("p", { class: "note quiet" }, "Connecting to the kernel …"));
@@ -285,11 +290,12 @@ class View {
     const { width, height, box } = dag;
     const svg = draw("svg", { class: "dag", viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": `DAG of ${facts.name}`, "data-lm-suppress-shortcuts": "true" });
     svg.style.minWidth = `${Math.round(width * 0.88)}px`; // it shrinks to 88 %, then scrolls
-    this.edges = dag.edges.map(([tail, head, path, tip]) => {
+    this.into = dag.nodes.map(() => []); // the edges into each node
+    for (const [, head, path, tip] of dag.edges) {
       const edge = draw("g", { class: "edge" }, draw("path", { d: path }), draw("polygon", { points: tip }));
       svg.append(edge);
-      return [head, edge];
-    });
+      this.into[head].push(edge);
+    }
     this.ring = draw("rect", { class: "ring", width: box[0] + 6, height: box[1] + 6, rx: 9, visibility: "hidden" });
     svg.append(this.ring);
     this.nodes = dag.nodes.map(([short, label, size, x, y, jobs], place) => {
@@ -306,8 +312,41 @@ class View {
       return { group, title, glyph, sub, bars, label, size, x, y, jobs, state: "" };
     });
     if (this.nodes.length) this.nodes[0].group.setAttribute("tabindex", "0");
-    this.root.append(make("div", { class: "dagbox" }, svg));
+    const frame = make("div", { class: "dagbox" }, svg);
+    this.root.append(frame);
     this.nodes.forEach((_node, place) => this.updateNode(place));
+    // Where the reader looks, noted when it changes: to ask for it later would make the browser lay out everything.
+    this.later = new Set();
+    this.sight = [0, 0, Infinity, Infinity];
+    const look = () => {
+      const scale = svg.clientWidth / width || 1, reach = [frame.scrollLeft, frame.scrollTop, frame.scrollLeft + frame.clientWidth, frame.scrollTop + frame.clientHeight];
+      this.sight = reach.map((value) => value / scale);
+      this.catchUp();
+    };
+    frame.addEventListener("scroll", look, { passive: true });
+    this.watcher?.disconnect();
+    this.watcher = new ResizeObserver(look);
+    this.watcher.observe(frame);
+  }
+
+  inSight(node) {
+    const [left, top, right, bottom] = this.sight, [width, height] = this.store.dag.box;
+    return node.x < right && node.x + width > left && node.y < bottom && node.y + height > top;
+  }
+
+  // Nodes in sight change at once, the others a few at a time: a thousand texts take longer than a frame.
+  updateNodes(places) {
+    for (const place of places) this.later.add(place);
+    this.catchUp();
+  }
+
+  catchUp(some = 0) {
+    for (const place of this.later) {
+      if (!this.inSight(this.nodes[place]) && some-- <= 0) continue;
+      this.later.delete(place);
+      this.updateNode(place);
+    }
+    if (this.later.size && !this.catching) this.catching = setTimeout(() => { this.catching = 0; this.catchUp(40); }, 20);
   }
 
   updateNode(place) {
@@ -324,7 +363,7 @@ class View {
       node.state = state;
       node.group.setAttribute("class", `node st_${state}`);
       set(node.glyph, sign(state));
-      for (const [head, edge] of this.edges) if (head === place) edge.setAttribute("class", state === "BLOCKED" ? "edge to_BLOCKED" : "edge");
+      for (const edge of this.into[place]) edge.setAttribute("class", state === "BLOCKED" ? "edge to_BLOCKED" : "edge");
     }
     if (!said && state === "RUNNING" && row[STARTED]) said = duration(store.now() - row[STARTED]);
     const room = Math.floor((box[0] - 40) / 5.6);
@@ -551,8 +590,12 @@ class View {
   toEnd() {
     this.log.classList.toggle("few", this.log.childElementCount < 13);
     if (!this.follow.checked || this.find.value) return;
-    this.jumping = true;
-    this.log.scrollTop = this.log.scrollHeight;
+    // With the next frame, when the browser lays out anyway; a page that is not looked at has none.
+    cancelAnimationFrame(this.jump);
+    this.jump = requestAnimationFrame(() => {
+      this.jumping = this.log.scrollTop + this.log.clientHeight < this.log.scrollHeight - 1;
+      this.log.scrollTop = this.log.scrollHeight;
+    });
   }
 
   updateFoot() {
@@ -578,7 +621,7 @@ class View {
       this.updateRow(i);
       if (this.nodes) nodes.add(this.nodeOf[i]);
     }
-    for (const place of nodes) this.updateNode(place);
+    if (this.nodes) this.updateNodes(nodes);
     if (rows.length) this.placeRows();
     this.updateHead();
     if (panel || rows.length) this.updatePanel();

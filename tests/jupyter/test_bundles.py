@@ -125,7 +125,7 @@ def test_a_repr_never_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_without_an_engine_the_html_holds_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("ezbatch_jupyter.svg.importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
     found = bundles.workflow_bundle(scenes.diamond())
     assert set(found) == {"text/html", "text/plain"}
     assert "← b, c" in found["text/html"]
