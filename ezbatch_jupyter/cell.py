@@ -107,7 +107,8 @@ CELL_OPTIONS: tuple[Option, ...] = (
 
 #: Of two that contradict each other the one given nearer to the job wins.
 _RIVALS = (("array", "map"), ("bg", "wait"))
-_MANY = frozenset(option.field for option in CELL_OPTIONS if option.many)
+#: They say how a run is submitted and watched.
+_OF_RUNS = frozenset({"out", "bg", "wait", "on_interrupt", "profile", "region"})
 #: Their values may be secret, so only their names are shown.
 _SECRET = frozenset({"environment"})
 _PAIRS = frozenset({"environment", "tags", "secrets"})
@@ -201,6 +202,11 @@ def read_cell(line: str, body: str, config: Mapping[str, Any] | None = None) -> 
     _check_pairs(values)
     if values.after and values.workflow is None:
         raise UsageError("--after says what a job of a workflow waits for: name the workflow too, as in --workflow wf")
+    if values.workflow is not None:
+        for option in CELL_OPTIONS:
+            if option.field in _OF_RUNS and option.field in origins:
+                flag = option.flags[-1]
+                raise UsageError(f"{flag} is about a run, and --workflow submits nothing: use it with %ezbatch submit")
     for field, value in (config or {}).items():
         _take_config(values, origins, field, value)
     return Cell(values, origins, script)

@@ -504,7 +504,11 @@ class EZBatchMagics(Magics):
         return Table(("run", "state", "queue", "submitted", "took", "jobs"), rows, title)
 
     def _do_logs(self, arguments: argparse.Namespace) -> None:
+        from ezbatch_jupyter.bundles import secrets_of
+        from ezbatch_jupyter.rows import masked
+
         run = self._run(arguments.run)
+        secrets = secrets_of(run)
         tail = arguments.tail if arguments.tail is not None else LOG_LINES
         several = len(run.jobs) > 1 or (run.jobs and next(iter(run.jobs.values())).children is not None)
         count: dict[str, int] = {}
@@ -513,7 +517,7 @@ class EZBatchMagics(Magics):
                 count[event.job] = count.get(event.job, 0) + 1
                 stamp = event.time.astimezone(timezone.utc).strftime("%H:%M:%S")
                 who = f"{event.job} | " if several else ""
-                _print(f"{stamp}  {who}{event.message[:_LINE_LENGTH]}")
+                _print(f"{stamp}  {who}{masked(event.message[:_LINE_LENGTH], secrets)}")
                 if arguments.follow:
                     sys.stdout.flush()
         except KeyboardInterrupt:

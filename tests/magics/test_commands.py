@@ -108,6 +108,13 @@ def test_logs_come_with_times(wf: Shell) -> None:
     assert "did you mean 'a'?" in wf.refused("%ezbatch logs run aa")
 
 
+def test_values_of_variables_are_not_printed(shell: Shell) -> None:
+    shell.run("%%ezbatch -e TOKEN=very-secret-value -o run\necho token is $TOKEN; echo $TOKEN >&2; exit 3")
+    assert "token is •••" in shell.good("%ezbatch logs").text
+    for cell in ("%ezbatch logs", "%ezbatch status", "%ezbatch explain", "%ezbatch wait", "%ezbatch wait -Q", "run"):
+        assert "very-secret-value" not in shell.run(cell).text
+
+
 def test_long_logs_are_cut(shell: Shell) -> None:
     shell.good("%%ezbatch -Q\nseq 1 1500")
     text = shell.good("%ezbatch logs").text

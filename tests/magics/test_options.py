@@ -335,6 +335,8 @@ REFUSED: list[tuple[str, str]] = [
     ("%%ezbatch --workflow wf\ntrue", "a job of a workflow needs a name"),
     ("%%ezbatch --workflow numbers -n x\ntrue", "holds a list, not an EZBatchWorkflow"),
     ("%%ezbatch --workflow wf -n x --after nowhere\ntrue", "workflow wf has no such job"),
+    ("%%ezbatch --workflow wf -n x --out run\ntrue", "--out is about a run"),
+    ("%%ezbatch --workflow wf -n x --region r\ntrue", "use it with %ezbatch submit"),
     ("%%ezbatch -o 1x\ntrue", "'1x' cannot name a Python variable"),
 ]  # fmt: skip
 
