@@ -18,7 +18,6 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -61,6 +60,7 @@ class _Attempt:
     pid: int = 0
     ending: str = ""  # why it is being ended: "timeout" or "cancel"
     killed_at: float | None = None  # when SIGKILL is due
+    stopper: subprocess.Popen[bytes] | None = None  # the container runtime's command that ends it
     log_size: int = 0
     lost_at: float | None = None
 
@@ -87,6 +87,8 @@ class _Job:
     cancelled: bool = False
     tries: int = 0  # attempts that count; one that was lost with the machine does not
     ready_at: float = 0.0
+    queued: bool = False  # whether it stands in a queue of those that wait for room
+    begun: bool = False  # whether an attempt runs
 
     @property
     def terminal(self) -> bool:
@@ -116,11 +118,14 @@ class Engine:
         self.held: set[str] = set()
         self.live_jobs: dict[str, int] = {}  # run -> jobs not terminal
         self.jobs: dict[str, _Job] = {}
-        self.ready: dict[tuple[float, int], deque[_Job]] = {}
+        # By run and size. A held run's are left alone.
+        self.ready: dict[tuple[str, float, int], deque[_Job]] = {}
         self.running: dict[int, _Attempt] = {}  # by pid of the supervisor
         self.adopted: list[_Attempt] = []
         self.prepared: set[str] = set()  # runs whose directory is there
         self.dirty: dict[str, _Job] = {}
+        self.unseen: set[str] = set()  # runs taken up, which is not written down yet
+        self.answered: set[int] = set()  # requests done, likewise
         self.used_vcpus = 0.0
         self.used_memory = 0
         self.last_tick = 0.0
@@ -142,8 +147,13 @@ class Engine:
         # Adopt before anything is started or cancelled: a job may be running already.
         self._load_jobs()
         for job in list(self.jobs.values()):
-            if not job.terminal and job.counts is None:
-                self._adopt(job)
+            if not job.terminal and job.counts is None and not self._adopt(job) and job.cancelled:
+                self._end(job, "FAILED", job.reason or "cancelled")
+        statuses = self._statuses()
+        for attempt in self.adopted:
+            pid, code = statuses[attempt.job.run].get(attempt.files.name, (0, None))
+            if code is None and pid:
+                _supervised(attempt, pid)
 
     def load(self) -> None:
         """Take up new jobs and requests."""
@@ -153,8 +163,10 @@ class Engine:
         self._load_jobs()
         requests = self.connection.execute("SELECT id, kind, run, jobs, reason FROM requests ORDER BY id").fetchall()
         for number, kind, run, jobs, reason in requests:
-            self._request(kind, run, json.loads(jobs), reason)
-            self.connection.execute("DELETE FROM requests WHERE id = ?", (number,))
+            # What was asked is forgotten together with writing down what became of it.
+            if number not in self.answered:
+                self._request(kind, run, json.loads(jobs), reason)
+                self.answered.add(number)
         self.data_version = version
 
     def _load_jobs(self) -> None:
@@ -183,7 +195,7 @@ class Engine:
             if held:
                 self.held.add(run)
             else:
-                self.connection.execute("UPDATE runs SET seen = 1 WHERE id = ?", (run,))
+                self.unseen.add(run)
         array = self.jobs[parent] if parent else None
         job = _Job(job_id, run, name, seq, array.spec if array else json.loads(spec), state, array=array, child=child)
         job.attempts, job.reason, job.cancelled = json.loads(attempts), reason, bool(cancelled)
@@ -210,7 +222,7 @@ class Engine:
 
     def _settle(self, job: _Job) -> None:
         """Put a job that was just loaded where its state and its parents' say."""
-        if job.terminal or job.array is not None:
+        if job.terminal or job.array is not None or job.cancelled:
             return
         failed = next(
             (p for p in (self.jobs[i] for i in job.spec["parents"]) if p.terminal and p.state != "SUCCEEDED"), None
@@ -225,7 +237,7 @@ class Engine:
     def _make_ready(self, job: _Job) -> None:
         if job.counts is not None:
             for child in job.children:
-                if not child.terminal:
+                if not child.terminal and not child.cancelled:
                     self._make_ready(child)
             if job.live == 0:  # only when an engine died between the last child and its array
                 self._end_array(job)
@@ -233,21 +245,35 @@ class Engine:
         if job.spec["join"]:
             self._end(job, "SUCCEEDED", "")
             return
+        if job.begun:  # adopted, and only now the end of a job before it is seen
+            return
         job.ready_at = self.clock()
         self._change(job, "RUNNABLE", "")
-        key = (float(job.spec["vcpus"]), int(job.spec["memory"]))
+        if job.queued:
+            return
+        job.queued = True
+        key = (job.run, float(job.spec["vcpus"]), int(job.spec["memory"]))
         self.ready.setdefault(key, deque()).append(job)
 
     def _request(self, kind: str, run: str, jobs: list[str], reason: str) -> None:
         if kind == "resume":
-            if run in self.held:
-                self.held.discard(run)
-                self.connection.execute("UPDATE runs SET held = 0, seen = 1 WHERE id = ?", (run,))
+            self._release(run)
         elif kind == "cancel":
             for job_id in jobs:
                 job = self.jobs.get(job_id)
                 if job is not None and not job.terminal:
                     self._cancel(job, reason)
+            # Nothing of it is left to start, so there is nothing to hold back.
+            if run in self.held and all(
+                job.terminal or job.cancelled for job in self.jobs.values() if job.run == run and job.counts is None
+            ):
+                self._release(run)
+
+    def _release(self, run: str) -> None:
+        """Let a held run go on."""
+        if run in self.held:
+            self.connection.execute("UPDATE runs SET held = 0, seen = 1 WHERE id = ?", (run,))
+            self.held.discard(run)
 
     def _cancel(self, job: _Job, reason: str) -> None:
         job.cancelled = True
@@ -264,6 +290,7 @@ class Engine:
             self._end(job, "FAILED", f"cancelled: {reason}")
         else:
             job.reason = f"cancelled: {reason}"
+            self.dirty[job.id] = job  # the next engine has to know it, too
             self._stop(attempt, "cancel")
 
     # Starting
@@ -271,25 +298,20 @@ class Engine:
     def schedule(self) -> None:
         """Start what fits, oldest first; one that waits too long for room is not overtaken any more."""
         while self.ready:
-            heads: list[tuple[int, tuple[float, int]]] = []
+            heads: list[tuple[int, tuple[str, float, int]]] = []
             for key, queue in list(self.ready.items()):
-                while queue and (queue[0].terminal or queue[0].state != "RUNNABLE"):
-                    queue.popleft()
+                while queue and queue[0].state != "RUNNABLE":
+                    queue.popleft().queued = False
                 if not queue:
                     del self.ready[key]
-                    continue
-                # A held run's jobs step aside for the others of their size.
-                for _turn in range(len(queue)):
-                    if queue[0].run not in self.held:
-                        heapq.heappush(heads, (queue[0].seq, key))
-                        break
-                    queue.rotate(-1)
+                elif key[0] not in self.held:
+                    heapq.heappush(heads, (queue[0].seq, key))
             started = False
             while heads:
                 _seq, key = heapq.heappop(heads)
                 job = self.ready[key][0]
                 if self._fits(job):
-                    self.ready[key].popleft()
+                    self.ready[key].popleft().queued = False
                     self._start(job)
                     started = True
                     break
@@ -349,13 +371,14 @@ class Engine:
         vcpus, memory = self._size(job)
         self.used_vcpus += vcpus
         self.used_memory += memory
+        job.begun = True
         if attempt.process is not None:
             self.running[attempt.pid] = attempt
         else:
             self.adopted.append(attempt)
         if not job.attempts or job.attempts[-1][0] != attempt.number:
             job.attempts.append([attempt.number, attempt.started, None, None, ""])
-        self._change(job, "RUNNING", "")
+        self._change(job, "RUNNING", job.reason if job.cancelled else "")
 
     def _environment(self, job: _Job, definition: dict[str, Any], number: int) -> dict[str, str]:
         variables = {**definition["environment"], **job.spec["environment"], **job.spec.get("secrets", {})}
@@ -395,11 +418,16 @@ class Engine:
             return os.waitid(os.P_PID, attempt.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         return True
 
-    def _ended(self, attempt: _Attempt, code: int) -> None:
-        job = attempt.job
+    def _give_back(self, job: _Job) -> None:
+        """Note that an attempt takes no room any more."""
         vcpus, memory = self._size(job)
         self.used_vcpus = max(0.0, self.used_vcpus - vcpus)
         self.used_memory -= memory
+        job.begun = False
+
+    def _ended(self, attempt: _Attempt, code: int) -> None:
+        job = attempt.job
+        self._give_back(job)
         now = self.clock()
         reason = self._reason(attempt, code)
         if attempt.log_size:  # otherwise it was over before it was looked at, and the log's own time says it all
@@ -541,23 +569,30 @@ class Engine:
             return
         attempt.ending = why
         attempt.killed_at = self.clock() + GRACE
-        job = attempt.job
-        stop = runners.stop_command(job.spec["runner"], job.id, attempt.number, GRACE)
-        if stop is None:
+        if attempt.job.spec["runner"] in runners.CONTAINERS:
+            attempt.killed_at += GRACE  # the container runtime sends SIGKILL itself; this is for when it hangs
+            self._stop_container(attempt)
+        else:
             _signal_main(attempt.pid)
+
+    def _stop_container(self, attempt: _Attempt, *, grace: int = GRACE) -> None:
+        """Tell the container runtime to end an attempt, unless it is at that already.
+
+        It may have to be told again: a container that is still being made is not there to be stopped.
+        """
+        if attempt.stopper is not None and attempt.stopper.poll() is None:
             return
+        job = attempt.job
         host = self.hosts[job.run]
-        attempt.killed_at += GRACE  # the container runtime sends SIGKILL itself; this is for when it hangs
         with contextlib.suppress(OSError):
-            process = subprocess.Popen(
-                stop,
+            attempt.stopper = subprocess.Popen(
+                runners.stop_command(job.spec["runner"], job.id, attempt.number, grace),
                 env={**host.environment, **host.client},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            threading.Thread(target=process.wait, daemon=True).start()
 
     def _kill_strays(self, job: _Job) -> None:
         """Kill what a cancelled job left outside its process group; its environment tells."""
@@ -578,7 +613,11 @@ class Engine:
             timeout = attempt.job.spec["timeout"]
             if timeout is not None and now - attempt.started > timeout:
                 self._stop(attempt, "timeout")
-            if attempt.killed_at is not None and now > attempt.killed_at:
+            in_container = attempt.job.spec["runner"] in runners.CONTAINERS
+            if attempt.ending and in_container:
+                self._stop_container(attempt, grace=GRACE if now <= (attempt.killed_at or now) else 0)
+            # A runtime that hangs is given the time once more, since with it the last trace of its container goes.
+            if attempt.killed_at is not None and now > attempt.killed_at + GRACE * in_container:
                 _signal_group(attempt.pid, signal.SIGKILL)
         self._watch_adopted(now)
 
@@ -593,15 +632,15 @@ class Engine:
 
     # After an engine was killed
 
-    def _adopt(self, job: _Job) -> None:
-        """Find the attempt of a job that an engine before this one had started."""
+    def _adopt(self, job: _Job) -> bool:
+        """Take over the attempt of a job that an engine before this one had started, if there is one."""
         number = job.attempts[-1][0] if job.attempts else 0
         if job.attempts and job.attempts[-1][2] is not None:
             number += 1  # that one has ended; look for one that was begun and not written down
         number = max(number, 1)
         files = attempt_files(self.directory, job.run, job.id, number)
         if not files.log.exists():
-            return
+            return False
         started = self.clock()
         with contextlib.suppress(OSError):
             started = files.log.stat().st_ctime
@@ -613,9 +652,15 @@ class Engine:
             attempt.ending = "cancel"
             attempt.killed_at = self.clock()
         self._begin(attempt)
+        return True
+
+    def _statuses(self) -> dict[str, dict[str, tuple[int, int | None]]]:
+        """Return what the supervisors of adopted attempts have written, by run."""
+        runs = {attempt.job.run for attempt in self.adopted}
+        return {run: read_status(status_file(self.directory, run)) for run in runs}
 
     def _watch_adopted(self, now: float) -> None:
-        statuses = {run: read_status(status_file(self.directory, run)) for run in {a.job.run for a in self.adopted}}
+        statuses = self._statuses()
         for attempt in list(self.adopted):
             pid, code = statuses[attempt.job.run].get(attempt.files.name, (0, None))
             if code is None and pid and _supervised(attempt, pid):
@@ -631,9 +676,9 @@ class Engine:
                 continue
             # Neither an exit code nor a process: it went down with the machine. That is not the job's failure.
             job = attempt.job
-            vcpus, memory = self._size(job)
-            self.used_vcpus = max(0.0, self.used_vcpus - vcpus)
-            self.used_memory -= memory
+            if job.spec["runner"] in runners.CONTAINERS:
+                self._stop_container(attempt, grace=0)  # unlike its supervisor it may still be there
+            self._give_back(job)
             job.attempts[-1] = [attempt.number, attempt.started, now, None, _LOST]
             if job.cancelled:
                 self._end(job, "FAILED", job.reason or "cancelled")
@@ -644,7 +689,7 @@ class Engine:
 
     def flush(self, *, now: bool = False) -> None:
         """Write what has changed; a full disk is waited out."""
-        if not self.dirty or (not now and time.monotonic() - self.last_flush < FLUSH):
+        if not self._unwritten or (not now and time.monotonic() - self.last_flush < FLUSH):
             return
         rows = []
         for job in self.dirty.values():
@@ -656,19 +701,30 @@ class Engine:
                 self.connection.executemany(
                     "UPDATE jobs SET state=?, reason=?, attempts=?, counts=?, cancelled=?, rev=? WHERE id=?", rows
                 )
+                self.connection.executemany("UPDATE runs SET seen = 1 WHERE id = ?", [(run,) for run in self.unseen])
+                self.connection.executemany("DELETE FROM requests WHERE id = ?", [(n,) for n in self.answered])
         except (sqlite3.Error, MemoryError) as error:
-            if self.flush_failed != str(error):
-                self.flush_failed = str(error)
-                path = store.path(self.directory)
-                self.on_problem(f"the local engine cannot write {path}: {error}. Free some space: it goes on by itself")
+            self._cannot_write(error)
             self.last_flush = time.monotonic() + 1  # try again in a second
             return
         if self.flush_failed:
             self.flush_failed = ""
             self.on_problem("")
         self.dirty.clear()
+        self.unseen.clear()
+        self.answered.clear()
         self.last_flush = time.monotonic()
         self._forget()
+
+    @property
+    def _unwritten(self) -> bool:
+        return bool(self.dirty or self.unseen or self.answered or self.flush_failed)
+
+    def _cannot_write(self, error: Exception) -> None:
+        if self.flush_failed != str(error):
+            self.flush_failed = str(error)
+            path = store.path(self.directory)
+            self.on_problem(f"the local engine cannot write {path}: {error}. Free some space: it goes on by itself")
 
     def _forget(self) -> None:
         """Drop the runs that are over from memory."""
@@ -688,14 +744,17 @@ class Engine:
         return (
             not self.running
             and not self.adopted
-            and not self.dirty
+            and not self._unwritten
             and all(run in self.held for run, live in self.live_jobs.items() if live)
         )
 
     def step(self) -> None:
         """Do everything that can be done now."""
         self.reap()
-        self.load()
+        try:
+            self.load()
+        except (sqlite3.Error, MemoryError) as error:
+            self._cannot_write(error)  # what was not taken up is taken up at the next look
         self.tick()
         self.schedule()
         self.flush()
@@ -726,7 +785,7 @@ def _processes() -> Iterable[int]:
 
 
 def _signal_main(supervisor: int) -> None:
-    """Ask a job to end as a container runtime would: its first process gets SIGTERM, and what it leaves is killed later.
+    """Ask a job to end as a container runtime would: by SIGTERM to its first process; what it leaves is killed later.
 
     To the whole group the signal would come twice where the first process hands it on, as ezbatch's script does.
     """

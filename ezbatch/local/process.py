@@ -45,12 +45,16 @@ class _Lock:
         self.descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self) -> bool:
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        self.say("")
-        return True
+        # Whoever asks whether there is an engine holds the lock for a moment, which must not pass for one.
+        for _ in range(20):
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)
+            else:
+                self.say("")
+                return True
+        return False
 
     def say(self, text: str) -> None:
         os.pwrite(self.descriptor, text.encode()[: self.size].ljust(self.size), 0)
@@ -94,6 +98,8 @@ def start(directory: Path) -> str:
                 start_new_session=True,
                 check=False,
                 cwd="/",
+                # A job may submit jobs: the engine that this starts is no part of it, and is not cancelled with it.
+                env={name: value for name, value in os.environ.items() if not name.startswith("AWS_BATCH_")},
             )
     except OSError as error:
         return f"{error.strerror}: {error.filename}"

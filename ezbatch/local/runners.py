@@ -249,11 +249,10 @@ def command(
     return ["/bin/sh", "-c", _SUPERVISOR, "ezbatch", *status, *argv], {**host.environment, **environment}
 
 
-def stop_command(runner: str, job_id: str, attempt: int, grace: int) -> list[str] | None:
-    """Return what ends an attempt's container, or None where signals to its processes do."""
-    if runner in CONTAINERS:
-        return [runner, "stop", "--time", str(grace), container_name(job_id, attempt)]
-    return None
+def stop_command(runner: str, job_id: str, attempt: int, grace: int) -> list[str]:
+    """Return what ends an attempt's container: by SIGTERM, and SIGKILL after so many seconds; or at once with none."""
+    name = container_name(job_id, attempt)
+    return [runner, "stop", "--time", str(grace), name] if grace else [runner, "rm", "--force", "--volumes", name]
 
 
 # bubblewrap
