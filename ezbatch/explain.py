@@ -139,6 +139,11 @@ _FAILED: tuple[_Row, ...] = (
         "Put them into a file that the job reads, or into the image",
     ),
     (
+        r"(?i)CannotStartContainer.*(executable file not found|no such file or directory)",
+        "Its command was not found",
+        "Check the command's spelling, and that the image has it",
+    ),
+    (
         r"CannotStartContainer",
         "Its container could not be started",
         "Read the message; the image, its command or the container runtime is at fault",

@@ -55,6 +55,8 @@ LONG = 120.0
 #: A job that was seen and is missing so many times in a row is forgotten; so is one that was submitted so many seconds
 #: ago. AWS keeps what has ended for seven days at least (API reference, ListJobs).
 _LOOKS, _AGE = 3, 3600.0
+#: What AWS says of a job that waited for one that failed, without saying which.
+_BLOCKED = "Dependent Job failed"
 #: Letters and digits of which none looks like another.
 _ID_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _ID_LENGTH = 6
@@ -424,8 +426,16 @@ class EZBatchRun:
     def _reports(self) -> dict[str, JobReport]:
         known = self._jobs_known()
         reports = {}
+        culprits: dict[str, str] = {}
         for job in self.plan.jobs:
             job_id, report = known.get(job.name, ("", None))
+            if report is not None and report.state is JobState.FAILED:
+                culprits[job.name] = job.name
+            elif report is not None and report.state is JobState.BLOCKED:
+                culprit = next((culprits[parent] for parent in job.parents if parent in culprits), "")
+                culprits[job.name] = culprit
+                if culprit and report.reason == _BLOCKED:
+                    report = dataclasses.replace(report, reason=f"{_BLOCKED}: {culprit}")  # noqa: PLW2901 - the same, in full
             if report is None and not job_id and self._record.state in TERMINAL:
                 report = JobReport(job.name, "", JobState.FAILED, reason="it was never submitted", cancelled=True)
             reports[job.name] = report or JobReport(job.name, job_id, JobState.SUBMITTED)
@@ -814,6 +824,8 @@ class EZBatchRun:
 
     def _report(self, name: str) -> JobReport:
         job_id, report = self._jobs_known().get(name, ("", None))
+        if report is not None and report.state is JobState.BLOCKED:
+            return self._reports()[name]
         return report or _unknown(name, job_id)
 
     def _child(self, array: str, position: int) -> _Source:

@@ -9,7 +9,8 @@ The part of docker's interface that a job engine needs, with docker's meaning:
 - ``wait`` gives 128 + n for a process that signal n ended: 137 after ``kill``, 143 after an unhandled ``stop``.
 
 One thread reads the output of all containers, so a running container costs one pipe and the thread that waits for it.
-A descendant that makes a session of its own escapes: only a real container could hold it.
+A descendant that makes a session of its own is found by its environment when its job is ended; left behind by a job
+that ends by itself, it escapes: only a real container could hold it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 LogLines = list[tuple[int, str]]
 """Lines as CloudWatch takes them: milliseconds since the epoch, text."""
+
+
+_OWN = ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT")
+"""Variables that no two containers share."""
 
 
 class StartError(Exception):
@@ -141,7 +147,14 @@ class LogPump:
 class ProcessContainer:
     """One running command, with the words of docker's Container."""
 
-    def __init__(self, process: subprocess.Popen[bytes], directory: str, output: _Output, pump: LogPump) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        directory: str,
+        output: _Output,
+        pump: LogPump,
+        environment: Mapping[str, str],
+    ) -> None:
         self.attrs = {"State": {"Pid": process.pid}, "NetworkSettings": {"Networks": {}}}
         self.id = f"{process.pid}"
         self.directory = directory
@@ -150,6 +163,9 @@ class ProcessContainer:
         self._pump = pump
         self._lock = threading.Lock()
         self._reaped = False
+        # A container's processes end with it, whatever session they are in; here they are told by their environment.
+        self._marks = {f"{key}={environment[key]}".encode() for key in _OWN if key in environment}
+        self._ended = False
 
     @property
     def status(self) -> str:
@@ -161,12 +177,14 @@ class ProcessContainer:
     def stop(self) -> None:
         """SIGTERM to the first process only; the caller kills what is left when its patience ends."""
         with self._lock:
+            self._ended = True
             if not self._reaped:
                 os.kill(self._process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL to the whole process group."""
         with self._lock:
+            self._ended = True
             if not self._reaped:
                 self._kill_group()
 
@@ -176,6 +194,8 @@ class ProcessContainer:
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
             self._kill_group()
+            if self._ended:
+                self._kill_strays()
             code = self._process.wait()
             self._reaped = True
         self._pump.finish(self._output)
@@ -187,6 +207,13 @@ class ProcessContainer:
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _kill_strays(self) -> None:
+        """Kill what went into another session. Only for a job that was ended: looking at every process takes time."""
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if self._marks and self._marks <= set(path.read_bytes().split(b"\0")):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 class Containers:
@@ -245,7 +272,7 @@ class Containers:
             ) from exc
         finally:
             os.close(write_end)
-        return ProcessContainer(process, directory, self._pump.add(read_end, on_lines), self._pump)
+        return ProcessContainer(process, directory, self._pump.add(read_end, on_lines), self._pump, environment)
 
 
 class SubprocessDocker:

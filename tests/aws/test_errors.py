@@ -140,9 +140,7 @@ def test_an_unknown_queue_comes_with_the_nearest_known(rig: Rig) -> None:
     assert rig.calls("SubmitJob") + rig.calls("Register*") == []
 
 
-def test_throttling_is_waited_out_however_long_and_a_person_is_told(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_throttling_is_waited_out_however_long_and_a_person_is_told(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.faults.script("*", *["throttle"] * 60)
     with caplog.at_level(logging.WARNING):
         run = start(flow("a"), backend_of(Pace(200)))

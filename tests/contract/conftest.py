@@ -22,10 +22,22 @@ def local_rig(state_directory: Path, monkeypatch: pytest.MonkeyPatch) -> LocalRi
     return LocalRig(Settings.load(), "local", directory)
 
 
-@pytest.fixture(params=["local"])
+def aws_rig(state_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """Set up an account of AWS Batch, as `tests.aws` has it."""
+    from tests.aws.contract import QUEUE, AWSRig, account
+
+    made = account(monkeypatch)
+    directory = state_directory.parent / "files"
+    directory.mkdir()
+    rig = AWSRig(Settings.load(), QUEUE, directory)
+    rig.account = made
+    return rig
+
+
+@pytest.fixture(params=["local", "aws"])
 def rig(request: pytest.FixtureRequest, state_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     """Each place in turn."""
-    made = {"local": local_rig}[request.param](state_directory, monkeypatch)
+    made = {"local": local_rig, "aws": aws_rig}[request.param](state_directory, monkeypatch)
     try:
         yield made
     finally:

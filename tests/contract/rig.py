@@ -74,6 +74,13 @@ class Rig:
     queue: str
     directory: Path
 
+    #: Whether a job that waits for another ends as soon as it is cancelled, or only once the other has ended.
+    cancels_waiting_at_once = True
+    #: Whether a line without a character is kept.
+    keeps_empty_lines = True
+    #: Whether a program that is not there has an exit code and a log.
+    starts_what_is_missing = True
+
     def job(self, script: str, **changes: Any) -> EZBatchJob:  # noqa: ANN401 - fields of different types
         """Return a job that runs a script of the shell, as small as a job can be."""
         return EZBatchJob(**{"image": "busybox:stable", "command": ["/bin/sh", "-c", script], **changes})
