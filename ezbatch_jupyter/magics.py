@@ -105,25 +105,28 @@ def _wait(run: EZBatchRun, *, quiet: bool = False, on_interrupt: str = "detach")
     JobFailedError
         If the run failed or was cancelled.
     """
-    from ezbatch_jupyter import run_view
+    from ezbatch.run import TERMINAL
 
-    view = None
+    watching = None
     try:
         if quiet:
             run.wait(progress=False)
         else:
+            from ezbatch_jupyter import run_view
+
             view = run_view.view(run)
             view.show()
+            watching = view
             view.wait()
     except KeyboardInterrupt:
         with contextlib.suppress(KeyboardInterrupt):  # a second one: then the run is left as it is
             if on_interrupt == "cancel":
                 _cancel(run)
-                if view is not None:
-                    view.wait()
-        if view is not None and view.live:
-            view.detach()
-    if not run_view.ended(run):
+                if watching is not None:
+                    watching.wait()
+        if watching is not None and watching.live:
+            watching.detach()
+    if run.state not in TERMINAL:
         raise Detached(
             f"the waiting is over, run {run.id} goes on. Come back: %ezbatch attach {run.id}   "
             f"End it: %ezbatch cancel {run.id}"
