@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from ezbatch_jupyter.forms import form
     from ezbatch_jupyter.run_view import RunView, show, view
 
-_HOME_OF = dict.fromkeys(("RunView", "show", "view"), "ezbatch_jupyter.run_view")
+_HOME_OF = {**dict.fromkeys(("RunView", "show", "view"), "ezbatch_jupyter.run_view"), "form": "ezbatch_jupyter.forms"}
 
-__all__ = ["RunView", "load_ipython_extension", "show", "unload_ipython_extension", "view"]
+__all__ = ["RunView", "form", "load_ipython_extension", "show", "unload_ipython_extension", "view"]
 
 
 def load_ipython_extension(ip: InteractiveShell) -> None:

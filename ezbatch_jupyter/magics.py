@@ -289,7 +289,11 @@ class EZBatchMagics(Magics):
             if values.dry_run:
                 self._dry_run(cell, workflow, name, settings)
             elif values.form:
-                return self._form(workflow)
+                if values.workflow is not None:
+                    return self._form(workflow, settings, name)
+                if "queue" in cell.origins and cell.given("queue") != "%config EZBatch.queue":
+                    job.queue = values.queue
+                return self._form(job, settings, name)
             elif values.workflow is not None:
                 self.variables[values.workflow] = workflow
                 return None if values.quiet else workflow
@@ -372,13 +376,12 @@ class EZBatchMagics(Magics):
         if problems:
             raise InvalidWorkflowError(made.workflow, problems)
 
-    def _form(self, subject: EZBatchWorkflow | None) -> object:
-        import ezbatch_jupyter
+    def _form(
+        self, subject: EZBatchJob | EZBatchWorkflow | None, settings: Settings | None = None, name: str | None = None
+    ) -> object:
+        from ezbatch_jupyter import form
 
-        make: Callable[..., object] | None = getattr(ezbatch_jupyter, "form", None)
-        if make is None:
-            raise UsageError("the forms are not in this version. Write the options on the line: %%ezbatch --help")
-        return make() if subject is None else make(subject)
+        return form(subject, name=name, settings=settings or self.settings())
 
     # %ezbatch
 

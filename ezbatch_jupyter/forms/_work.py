@@ -1,0 +1,62 @@
+"""Work that may take long, done in a thread so that the form answers meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["TooLongError", "in_background"]
+
+T = TypeVar("T")
+
+
+class TooLongError(TimeoutError):
+    """The work had not ended within its time; what comes later is dropped."""
+
+
+def in_background(task: Callable[[], T], done: Callable[[T | BaseException], None], timeout: float) -> None:
+    """Do something in a thread, and hand over once what it returned or raised.
+
+    Parameters
+    ----------
+    task : callable
+        What may take long. It touches no widget.
+    done : callable
+        Called where this was called, by the event loop of a kernel; where there is none, in the thread itself.
+    timeout : float
+        Seconds after which ``done`` gets a :class:`TooLongError`, whatever becomes of the task.
+    """
+    try:
+        loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    lock = threading.Lock()
+    over = False
+
+    def settle(outcome: T | BaseException) -> None:
+        nonlocal over
+        with lock:
+            if over:
+                return
+            over = True
+        clock.cancel()
+        if loop is None:
+            done(outcome)
+        else:
+            with contextlib.suppress(RuntimeError):  # the kernel is being shut down
+                loop.call_soon_threadsafe(done, outcome)
+
+    def run() -> None:
+        try:
+            outcome: T | BaseException = task()
+        except BaseException as error:  # noqa: BLE001 - whoever asked shows it
+            outcome = error
+        settle(outcome)
+
+    clock = threading.Timer(timeout, lambda: settle(TooLongError(f"no answer within {timeout:g} s")))
+    clock.daemon = True
+    clock.start()
+    threading.Thread(target=run, name="ezbatch-form", daemon=True).start()
