@@ -47,6 +47,10 @@ _LOCAL, _AWAY = (0.1, 0.5), (1.0, 15.0)
 _GRACE = 2.0
 #: Seconds after which a page is told that nothing has changed.
 _HEARTBEAT = 5.0
+#: Seconds for which what a run costs holds: of arrays, the children's times are looked up for it.
+_PRICED = 60.0
+#: How often a page that hears nothing gets another widget.
+_RENEWALS = 3
 #: Seconds for which an explanation holds.
 _EXPLAINED = 20.0
 #: Lines of a log in one message.
@@ -152,6 +156,9 @@ class RunView:
         self._panel: _Panel | None = None
         self._chosen = False
         self._where = ""
+        self._priced: _Message = {}
+        self._priced_until = 0.0
+        self._renewals = 0
         self._told_head: _Message = {}
         self._told_at = 0.0
         self._lines: deque[str] = deque(maxlen=bundles.LINES)
@@ -374,7 +381,24 @@ class RunView:
             "finished": None if run.finished is None else run.finished.timestamp(),
             "looked": round(self._looked, 3),
             "note": masked(clean(self._note)) if self._note else "",
+            **self._cost(),
         }
+
+    def _cost(self) -> _Message:
+        """Return what the run has cost so far; nothing for this machine, where it costs nothing."""
+        if self._own.queue == "local":
+            return {}
+        if time.monotonic() >= self._priced_until:
+            from ezbatch.cost import dollars
+
+            self._priced_until = time.monotonic() + _PRICED
+            try:
+                spent = self._own.cost()
+                title = f"Fargate On-Demand, {spent.region}, {spent.date}"
+                self._priced = {"cost": dollars(spent.total), "prices": title}
+            except EZBatchError as error:
+                log.info("what run %s costs could not be looked up: %s", self._own.id, error)
+        return self._priced
 
     def _changed_head(self) -> _Message:
         head = self._head()
@@ -386,6 +410,8 @@ class RunView:
         kind = message["t"]
         if kind == "hello" and isinstance(message.get("client"), str):
             self._clients.append(message["client"])
+        elif kind == "deaf" and self._renewals < _RENEWALS:
+            self._renew()
         elif kind == "select":
             self._select(message)
         elif kind == "cancel":
@@ -394,6 +420,21 @@ class RunView:
                 self._note = "The run is being cancelled."
             except EZBatchError as error:
                 self._note = f"The run could not be cancelled: {error}"
+
+    def _renew(self) -> None:
+        """Give a page that can speak but not hear another widget.
+
+        anywidget drops every message to a model whose script did not begin within two seconds, as on a busy machine.
+        """
+        self._renewals += 1
+        old, self._widget = self._widget, _widget()
+        self._clients.clear()
+        if self._widget is not None:
+            self._widget.on_msg(self._on_message)
+        self._update_displays(self._live_bundle())
+        if old is not None:
+            old.layout.close()
+            old.close()
 
     def _select(self, message: _Message) -> None:
         job, child, attempt = (message.get(name) for name in ("job", "child", "attempt"))

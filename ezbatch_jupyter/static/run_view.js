@@ -80,6 +80,8 @@ class Store {
     if (this.asked) return;
     this.asked = true;
     this.send({ t: "hello" });
+    clearTimeout(this.patience);
+    this.patience = setTimeout(() => { if (this.seq < 0 && !this.over) this.send({ t: "deaf" }); }, 4000);
   }
 
   now() {
@@ -204,6 +206,8 @@ class View {
     this.elapsed = make("b");
     this.detach = make("button", { class: "btn", type: "button", title: "Stop watching. The run goes on; come back with EZBatchRun.attach.", onclick: () => store.send({ t: "detach" }) }, "Detach");
     this.cancel = make("button", { class: "btn", type: "button", title: "Asks first, then cancels every job that has not ended.", onclick: () => this.ask(true) }, "Cancel run…");
+    this.cost = make("b");
+    this.costBox = make("span", { hidden: true }, this.cost, make("span", { class: "quiet" }, " so far"));
     this.counts = make("ul", { class: "counts" });
     this.where = make("span", { class: "quiet small push" });
     this.bar = make("div", { class: "bar", role: "img" });
@@ -217,7 +221,7 @@ class View {
       make("header", { class: "head" },
         make("div", { class: "row" },
           make("h2", { class: "title" }, facts.name), this.stateBadge, make("span", { class: "mono quiet", title: "the run's id" }, facts.id),
-          make("span", { class: "acts push" }, make("span", {}, this.elapsed, make("span", { class: "quiet" }, " elapsed")), make("span", { class: "two" }, this.detach, this.cancel))),
+          make("span", { class: "acts push" }, make("span", {}, this.elapsed, make("span", { class: "quiet" }, " elapsed")), this.costBox, make("span", { class: "two" }, this.detach, this.cancel))),
         make("div", { class: "row" }, this.counts, this.where)),
       this.bar, this.askBox, this.note);
   }
@@ -256,6 +260,9 @@ class View {
     this.bar.setAttribute("aria-label", said);
     this.bar.title = said;
     this.cancel.disabled = this.detach.disabled = !head.live;
+    set(this.cost, head.cost ?? "");
+    this.costBox.hidden = !head.cost;
+    this.costBox.title = head.prices ?? "";
     set(this.note, head.note);
     this.note.hidden = !head.note;
     this.tick();
@@ -430,7 +437,7 @@ class View {
     const widths = ["128px", "24%", "72px", "88px", "96px", null].map((width) => make("col", { style: width && `width: ${width}` }));
     this.more = make("button", { class: "btn link", type: "button", onclick: () => { if (this.only) this.only = null; else this.all = true; this.placeRows(); } });
     this.moreBox = make("p", { class: "more" }, this.more);
-    this.root.append(make("div", { class: "scroll" },
+    this.root.append(make("div", { class: "scroll", hidden: store.rows.length === 1 }, // of one job the panel below says all
       make("table", { class: "jobs", "aria-label": "Jobs" }, make("colgroup", {}, ...widths), make("thead", {}, make("tr", {}, ...head)), this.body), this.moreBox));
     this.order = "";
     this.placeRows();

@@ -128,6 +128,22 @@ def test_what_the_page_asks_for_is_done(page: Page) -> None:
     assert POLLER.watches == []
 
 
+def test_a_page_that_hears_nothing_gets_another_widget(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, stage = scenes.staged(scenes.diamond())
+    shown = RunView(run)
+    shown.show()
+    page.say("hello")
+    until(lambda: page.messages)
+    second = Page()
+    monkeypatch.setattr(run_view, "_widget", lambda: second)
+    page.say("deaf")
+    until(lambda: page.closed)
+    second.say("hello")
+    until(lambda: [message for message in second.messages if message["t"] == "snap"])
+    stage.put(*(scenes.report(name, "SUCCEEDED") for name in "abcd"))
+    until(lambda: not shown.live)
+
+
 def test_detach_stops_watching_and_leaves_the_run_alone(page: Page) -> None:
     run, stage = scenes.staged(scenes.diamond())
     shown = RunView(run)
