@@ -252,6 +252,10 @@ def job_problems(job: EZBatchJob) -> list[Problem]:
 _SMALL_TAGS, _SUBMIT_REST = 1_500, 7 * 1024
 
 
+#: Where ``s3://`` is on AWS. The directory store is left out there, since a definition has room for little.
+AWS_STORES = ("s3",)
+
+
 class _Planner:
     """The state of one planning; a plan of 100,000 jobs is built in one pass over them."""
 
@@ -269,6 +273,7 @@ class _Planner:
         self.only = only
         self.join_image = join_image
         self.check_queues = check_queues
+        self.stores = preloader.STORES if self.queue == LOCAL else AWS_STORES
         self.problems: list[Problem] = []
         self.jobs: list[PlannedJob] = []
         self.stages: dict[str, int] = {}
@@ -328,7 +333,8 @@ class _Planner:
         # AWS refuses an empty word in an overridden command, so the script has to hand it over.
         if job.preloader or axes or "" in command:
             mounts = job.mounts if job.preloader else None
-            wrapped = preloader.wrap(command, mounts.reads if mounts else (), mounts.writes if mounts else (), axes)
+            reads, writes = (mounts.reads, mounts.writes) if mounts else ((), ())
+            wrapped = preloader.wrap(command, reads, writes, axes, self.stores)
             base, command, environment = wrapped.command, (), {**environment, **wrapped.environment}
         else:
             base = ()
@@ -424,8 +430,9 @@ class _Planner:
         override = overrides_length(command, environment, job)
         inside: Mapping[str, str] = {}
         if override > rules.MAX_OVERRIDES_LENGTH:
-            # Too much to override: the job gets a definition of its own, which holds it all.
-            base, command, inside, environment = command or base, (), environment, {}
+            # Too much to override: the job gets a definition of its own, which holds what is too much.
+            base, command = command or base, ()
+            inside, environment = _split(environment, job)
         secrets = tuple(sorted(job.secrets.items()))
         key = (job.image, job.platform, job.storage_size, job.architecture, job.job_role, secrets, base)
         number = None if inside else self.definition_numbers.get(key)
@@ -449,7 +456,9 @@ class _Planner:
                 job_role=job.job_role,
                 secrets=dict(secrets),
             )
-            length = _bytes([base, [{"name": n, "value": v} for n, v in inside.items()], secrets]) + 1024
+            # What runs on this machine should run on AWS, too, where the script is shorter.
+            sized = preloader.argv(AWS_STORES) if base == preloader.argv() else base
+            length = _bytes([sized, [{"name": n, "value": v} for n, v in inside.items()], secrets]) + 1024
             if length > rules.MAX_DEFINITION_BYTES:
                 what = (
                     f"its command, mounts, array entries and environment make {length:,} bytes; "
@@ -506,6 +515,17 @@ def overrides_length(command: Sequence[str], environment: Mapping[str, str], job
             }
         )
     )
+
+
+def _split(environment: Mapping[str, str], job: EZBatchJob) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables for a job's own definition, and the rest, which can be overridden; the longest go first."""
+    inside: dict[str, str] = {}
+    rest = dict(environment)
+    for name in sorted(environment, key=lambda name: len(environment[name]), reverse=True):
+        if inside and overrides_length((), rest, job) <= rules.MAX_OVERRIDES_LENGTH:
+            break
+        inside[name] = rest.pop(name)
+    return inside, rest
 
 
 def _bytes(value: object) -> int:

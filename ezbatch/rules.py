@@ -7,11 +7,11 @@ the data types they name) and the AWS Batch and Amazon ECS user guides (service 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 
 from ezbatch import preloader, spec
 from ezbatch.errors import Problem
+from ezbatch.preloader import options
 from ezbatch.s3 import S3Mount
 from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
 
@@ -324,10 +324,13 @@ def _check_mount(mount: S3Mount, *, is_read: bool) -> Iterator[Problem]:
         yield Problem("sse", f"{mount.sse!r} is not a kind of encryption", f"Set one of {', '.join(SSE)}")
     if mount.sse_kms_key_id is not None and mount.sse not in ("aws:kms", "aws:kms:dsse"):
         yield Problem("sse_kms_key_id", "a KMS key needs sse to be aws:kms", 'Set sse="aws:kms"')
-    try:
-        shlex.split(mount.options)
-    except ValueError as error:
-        yield Problem("options", f"cannot be split into words: {error}", "Close the quote")
+    said = options.parse(mount.options, is_read=is_read)
+    for what, remedy in said.problems:
+        yield Problem("options", what, remedy)
+    if said.filters and not (mount.recursive or said.recursive):
+        yield Problem(
+            "options", "--include and --exclude choose among many, and recursive is off", "Set recursive=True"
+        )
 
 
 def _listed(characters: list[str]) -> str:

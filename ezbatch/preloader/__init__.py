@@ -8,13 +8,16 @@ that differs travels in environment variables.
 
 from __future__ import annotations
 
+import base64
 import functools
 import importlib.resources
-import os
 import re
 import shlex
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from . import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +30,10 @@ __all__ = [
     "EXIT_INTERNAL",
     "EXIT_NO_CLIENT",
     "EXIT_UPLOAD",
+    "STORES",
     "Unwrapped",
     "Wrapped",
+    "argv",
     "name_problem",
     "script",
     "unwrap",
@@ -59,11 +64,13 @@ EXIT_CODES: dict[int, str] = {
     ),
 }
 
-# In this order: the functions of the stores, then the part that uses them and runs.
-_PARTS = ("store_directory.sh", "preloader.sh")
+#: The stores: where ``s3://`` may be. On AWS only S3 itself is needed, and the script must be small there.
+STORES = ("s3", "directory")
 
 # Linux takes at most 128 KiB (MAX_ARG_STRLEN) in one string of the environment.
 _LONGEST = 120_000
+# What AWS could take at all is cut finer, so that one part can stand in a definition and another override it.
+_SHORT, _AWS_LONGEST = 1_000, 30_000
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A shell cannot hand these on as given: they are read-only, computed, or steer the shell itself.
@@ -91,11 +98,38 @@ class Wrapped:
 
 
 @functools.cache
-def script() -> str:
-    """Return the text of the preloader, its comments, blank lines and indentation left out to stay small."""
-    folder = importlib.resources.files(__package__)
-    lines = (line.strip() for part in _PARTS for line in folder.joinpath(part).read_text(encoding="utf-8").splitlines())
-    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+def script(stores: tuple[str, ...] = STORES) -> str:
+    """Return the text of the preloader, its comments, blank lines and indentation left out to stay small.
+
+    Parameters
+    ----------
+    stores
+        Some of `STORES`: what the script can copy from and to.
+    """
+    # The functions of the stores come first, then the part that uses them and runs.
+    return "".join(map(_part, (*(f"store_{store}.sh" for store in stores), "preloader.sh")))
+
+
+def _part(name: str) -> str:
+    lines = map(str.strip, _read(name).splitlines())
+    text = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
+    return re.sub(r"'(\w+\.py\.in)'", lambda match: f"'{_packed(match[1])}'", text)
+
+
+def _python(name: str) -> str:
+    """Return a Python program without comments and blank lines, indented by one space."""
+    lines = [line for line in _read(name).splitlines() if line.strip() and not line.strip().startswith("#")]
+    return "\n".join(re.sub(r"^ +", lambda match: match[0][::4], line) for line in lines)
+
+
+def _packed(name: str) -> str:
+    """Return a Python program that unpacks itself: half as long, and no character of it means anything to a shell."""
+    packed = base64.b85encode(zlib.compress(_python(name).encode(), 9)).decode()
+    return f'import base64,zlib;exec(zlib.decompress(base64.b85decode("{packed}")))'
+
+
+def _read(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def wrap(
@@ -103,6 +137,7 @@ def wrap(
     read: Sequence[S3Mount] = (),
     write: Sequence[S3Mount] = (),
     axes: Sequence[Sequence[Mapping[str, str]]] = (),
+    stores: tuple[str, ...] = STORES,
 ) -> Wrapped:
     """Wrap a command so that its inputs are there before it and its outputs in S3 after it.
 
@@ -117,6 +152,8 @@ def wrap(
     axes
         For an array job. Every axis is a list of rows, every row the variables that it sets. The child's index selects
         one row of each axis in the order of `itertools.product`: the last axis varies fastest.
+    stores
+        Some of `STORES`: where the job may be told to find ``s3://``.
 
     Returns
     -------
@@ -133,8 +170,8 @@ def wrap(
         raise ValueError(f"command must be a list of at least one word, not {command!r}")
     texts = {
         "EZBATCH_COMMAND": shlex.join(command),
-        "EZBATCH_READ": shlex.join(word for mount in read for word in _mount_words(mount)),
-        "EZBATCH_WRITE": shlex.join(word for mount in write for word in _mount_words(mount)),
+        "EZBATCH_READ": shlex.join(word for mount in read for word in _mount_words(mount, is_read=True)),
+        "EZBATCH_WRITE": shlex.join(word for mount in write for word in _mount_words(mount, is_read=False)),
         "EZBATCH_ARRAY": _array_text(axes),
     }
     for name, text in texts.items():
@@ -145,7 +182,12 @@ def wrap(
         for name, text in texts.items()
         for number, part in enumerate(_parts(text))
     }
-    return Wrapped(("/bin/sh", "-c", script(), "ezbatch"), environment)
+    return Wrapped(argv(stores), environment)
+
+
+def argv(stores: tuple[str, ...] = STORES) -> tuple[str, ...]:
+    """Return the argv of every wrapped command whose script has these stores."""
+    return ("/bin/sh", "-c", script(stores), "ezbatch")
 
 
 @dataclass(frozen=True)
@@ -196,7 +238,7 @@ def _mounts(words: list[str]) -> list[dict[str, object]]:
             "recursive": recursive[words[at + 2]],
             "sse": words[at + 3] or None,
             "sse_kms_key_id": words[at + 4] or None,
-            "options": words[at + 5],
+            "options": options.unpack(words[at + 5]),
         }
         for at in range(0, len(words), 6)
     ]
@@ -220,13 +262,14 @@ def _axes(words: list[str]) -> list[list[dict[str, str]]]:
     return axes
 
 
-def _mount_words(mount: S3Mount) -> tuple[str, str, str, str, str, str]:
+def _mount_words(mount: S3Mount, *, is_read: bool) -> tuple[str, str, str, str, str, str]:
+    said = options.parse(mount.options, is_read=is_read)
     recursive = {None: "auto", True: "yes", False: "no"}[mount.recursive]
-    options = mount.options or ""
-    # Files of ezbatch 0.1.0 keep the flag in the options.
-    if recursive == "auto" and "--recursive" in options.split():
+    # Files of ezbatch 0.1.0 keep these in the options as well, or only there.
+    if recursive == "auto" and said.recursive:
         recursive = "yes"
-    return (mount.source, mount.destination, recursive, mount.sse or "", mount.sse_kms_key_id or "", options)
+    sse, kms = mount.sse or said.sse, mount.sse_kms_key_id or said.kms
+    return (mount.source, mount.destination, recursive, sse, kms, said.packed())
 
 
 def _array_text(axes: Sequence[Sequence[Mapping[str, str]]]) -> str:
@@ -266,10 +309,6 @@ def _check_names(names: set[str]) -> None:
 
 def _parts(text: str) -> Iterator[str]:
     """Cut a text into pieces that each fit one environment variable, between characters."""
-    if len(text) * 4 <= _LONGEST or len(os.fsencode(text)) <= _LONGEST:
-        if text:
-            yield text
-        return
-    step = _LONGEST // 4
+    step = _SHORT if len(text) <= _AWS_LONGEST else _LONGEST // 4
     for start in range(0, len(text), step):
         yield text[start : start + step]

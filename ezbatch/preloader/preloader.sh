@@ -277,7 +277,7 @@ trap - EXIT
 [ -n "$ez_read$ez_write" ] || exec "$@" </dev/null
 
 command -v "${ez_store}_ready" >/dev/null ||
-	ez_quit 192 'no client for S3 yet, only for EZBATCH_S3=directory:/path; the command was not run'
+	ez_quit 193 "this script cannot copy with EZBATCH_S3=${ez_root:+directory}; the command was not run"
 "${ez_store}_ready" || ez_quit 192 "no client: $ez_why; the command was not run"
 
 eval "ez_copy get $ez_read" || exit 190

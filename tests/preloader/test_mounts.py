@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ezbatch.preloader import EXIT_DOWNLOAD, EXIT_INTERNAL, EXIT_NO_CLIENT, EXIT_UPLOAD
+from ezbatch.preloader import EXIT_DOWNLOAD, EXIT_INTERNAL, EXIT_NO_CLIENT, EXIT_UPLOAD, wrap
 from ezbatch.s3 import S3Mount
 from tests.containers import require
 from tests.preloader.conftest import SHELLS, Bench, below, finish, until
@@ -549,10 +549,13 @@ def test_an_unknown_store(bench: Bench, store: str) -> None:
     assert (ended.code, ended.out) == (EXIT_INTERNAL, b"")
 
 
-def test_s3_itself_has_no_client_yet(bench: Bench) -> None:
-    ended = bench.run(RAN, [get("s3://bucket/a", "a")], env={"EZBATCH_S3": None})
-    assert (ended.code, ended.out) == (EXIT_NO_CLIENT, b"")
-    assert ended.last == "ezbatch: no client for S3 yet, only for EZBATCH_S3=directory:/path; the command was not run"
+def test_a_script_without_the_store_it_is_asked_for(bench: Bench) -> None:
+    wrapped = wrap(RAN, [get("s3://bucket/a", "a")], stores=("s3",))
+    environment = {"PATH": os.environ["PATH"], **wrapped.environment, "EZBATCH_S3": f"directory:{bench.store}"}
+    words = [*bench.shell, *wrapped.command[1:]]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (EXIT_INTERNAL, "")
+    assert done.stderr.endswith("cannot copy with EZBATCH_S3=directory; the command was not run\n")
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])  # busybox brings its own
