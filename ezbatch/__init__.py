@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ezbatch.aws.setup import setup, teardown
     from ezbatch.backend import JobReport, JobState, LogEvent
+    from ezbatch.diagnosis import Check, doctor
     from ezbatch.errors import (
         BackendError,
         EngineError,
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
     from ezbatch.workflow import EZBatchJob, EZBatchJobDefinition, EZBatchWorkflow
 
 _HOMES = {
+    "ezbatch.aws.setup": ("setup", "teardown"),
     "ezbatch.backend": ("JobReport", "JobState", "LogEvent"),
+    "ezbatch.diagnosis": ("Check", "doctor"),
     "ezbatch.errors": (
         "BackendError",
         "EZBatchError",
@@ -66,6 +70,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BackendError",
+    "Check",
     "EZBatchError",
     "EZBatchJob",
     "EZBatchJobDefinition",
@@ -94,8 +99,11 @@ __all__ = [
     "WaitTimeoutError",
     "WorkflowFileError",
     "__version__",
+    "doctor",
     "plan",
     "runs",
+    "setup",
+    "teardown",
 ]
 
 

@@ -9,11 +9,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ezbatch.cli_aws import add_commands
 from ezbatch.errors import (
     BackendError,
     EZBatchError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ezbatch.backend import JobReport
+    from ezbatch.explain import Explanation
     from ezbatch.progress import Progress
     from ezbatch.run import EZBatchRun
     from ezbatch.workflow import EZBatchWorkflow
@@ -178,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     made = add("wait", _wait, "wait until a run has ended; Ctrl-C leaves it running")
     of_run(made)
     made.add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting after this long")
+    made.add_argument("--cancel-stuck", action="store_true", help="cancel what has been stuck for ten minutes")
     as_json(made)
 
     made = add("attach", _attach, "show a run and wait with it; Ctrl-C leaves it running")
@@ -188,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     of_run(made)
     made.add_argument("job", metavar="JOB", nargs="*", help="a job, or an array's child such as align:3 (default: all)")
     made.add_argument("--reason", default="cancelled by the user", help="kept with the jobs")
+    made.add_argument("--stuck", action="store_true", help="only what is stuck, and still is in ten minutes")
     as_json(made)
 
     made = add("retry", _retry, "run again what did not succeed, and nothing else")
@@ -206,6 +210,8 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
 
     made = add("queues", _queues, "list this machine and the queues of AWS Batch")
     as_json(made)
+
+    add_commands(add)
 
     made = add("gc", _gc, "deregister job definitions that broken submissions left on AWS")
     queue(made)
@@ -374,6 +380,9 @@ def _why(run: EZBatchRun, report: JobReport) -> str:
         known = run.jobs
         waits = [name for name in run.parents.get(report.name, ()) if name in known and not known[name].state.terminal]
         return f"waits for {', '.join(waits[:2])}" + (f" and {len(waits) - 2} more" if len(waits) > 2 else "")  # noqa: PLR2004
+    if state in ("RUNNABLE", "FAILED"):
+        found = run.explain(report.name, look=False)
+        return f"{found.cause} ({found.evidence})" if found.evidence else found.cause
     return report.reason
 
 
@@ -456,7 +465,7 @@ def _follow_up(run: EZBatchRun, arguments: argparse.Namespace) -> int:
 
 def _waited(run: EZBatchRun, arguments: argparse.Namespace, timeout: float | None = None) -> int:
     try:
-        run.wait(timeout, progress=_progress())
+        run.wait(timeout, progress=_progress(), cancel_stuck=getattr(arguments, "cancel_stuck", False))
     except KeyboardInterrupt:
         _say(f"\ndetached; run {run.id} goes on. Come back: ezbatch attach {run.id}   End it: ezbatch cancel {run.id}")
         return DETACHED
@@ -560,6 +569,7 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json({**_run_row(run), "jobs": [_job_row(run, report) for report in run.jobs.values()]})
     else:
+        run.stuck()  # one look at the queues of jobs that wait for room, for the column that says why
         _print_status(run)
         for report in run.jobs.values():
             if report.state.value == "FAILED":
@@ -624,6 +634,8 @@ def _cancel(arguments: argparse.Namespace) -> int:
     run = _attached(arguments.run)
     if run.state in TERMINAL:
         _say(f"run {run.id} has ended already: {run.state}")
+    elif arguments.stuck:
+        return _cancel_stuck(run, arguments)
     else:
         run.cancel(arguments.job or None, arguments.reason)
         if not arguments.job:
@@ -633,6 +645,20 @@ def _cancel(arguments: argparse.Namespace) -> int:
     else:
         what = ", ".join(arguments.job) if arguments.job else run.id
         _print(f"{what}: asked to end" if arguments.job else f"{run.id}: {run.state}   {_counts_text(run)}")
+    return OK
+
+
+def _cancel_stuck(run: EZBatchRun, arguments: argparse.Namespace) -> int:
+    def tell(suspects: Mapping[str, Explanation]) -> None:
+        _say("cancelled if still stuck in ten minutes (Ctrl-C leaves them):")
+        for name, why in suspects.items():
+            _say(f"  {_clean(name)}: {_clean(str(why))}")
+
+    gone = run.cancel_stuck(tell)
+    if arguments.json:
+        _print_json({name: str(why) for name, why in gone.items()})
+    else:
+        _print(f"{run.id}: {', '.join(map(_clean, gone))} cancelled" if gone else f"{run.id}: no job is stuck")
     return OK
 
 

@@ -657,7 +657,7 @@ class EZBatchRun:
                     return self
                 if cancel_stuck and self._clock() - looked >= LOOK_EVERY:
                     looked = self._clock()
-                    self.cancel_stuck(watch)
+                    self._cancel_stuck(watch)
                 if self.state == INTERRUPTED:
                     raise RunInterruptedError(self._standing_still())
                 left = None if deadline is None else deadline - self._clock()
@@ -778,19 +778,34 @@ class EZBatchRun:
             self._look_at(queue)
         return {name: self.explain(name, look=False) for name in waiting}
 
-    def cancel_stuck(self, watch: StuckJobs) -> dict[str, Explanation]:
-        """Look, and cancel those jobs that have been stuck for long enough.
+    def cancel_stuck(self, tell: Callable[[Mapping[str, Explanation]], None] | None = None) -> dict[str, Explanation]:
+        """Cancel the jobs that wait for what comes only when a person acts: those that still do after ten minutes.
 
         Parameters
         ----------
-        watch : StuckJobs
-            What remembers the looks before this one.
+        tell : callable, optional
+            Called with the jobs that look stuck and why, at the first look and whenever they change.
 
         Returns
         -------
         dict of str to Explanation
-            The jobs that were cancelled, and why.
+            The jobs that were cancelled, and why; empty at once if none looks stuck.
         """
+        watch = StuckJobs()
+        gone: dict[str, Explanation] = {}
+        told: set[str] = set()
+        while True:
+            gone |= self._cancel_stuck(watch)
+            suspects = {name: why for name, why in watch.suspects.items() if name not in gone}
+            if not suspects:
+                return gone
+            if tell is not None and set(suspects) != told:
+                told = set(suspects)
+                tell(suspects)
+            self._sleep(LOOK_EVERY)
+            self._look()
+
+    def _cancel_stuck(self, watch: StuckJobs) -> dict[str, Explanation]:
         gone = watch.see(self._clock(), self.stuck())
         for name, why in gone.items():
             minutes = watch.dwell / 60

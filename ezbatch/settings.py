@@ -1,4 +1,4 @@
-"""Settings: what a person sets once. Read when asked for, never at import, never written.
+"""Settings: what a person sets once. Read when asked for, never at import; written by :func:`remember` alone.
 
 Precedence, highest first: arguments (the caller's business), environment variables, ``[tool.ezbatch]`` in the nearest
 ``pyproject.toml``, the user's file. The user's file is ezbatch 0.1.0's ``~/.config/ezbatch.toml``.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,8 +22,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["RUNNERS", "Settings"]
+__all__ = ["RUNNERS", "S3_STORES", "Settings", "remember"]
 
+S3_STORES = ("directory", "aws")
 RUNNERS = ("auto", "docker", "podman", "bwrap", "process")
 
 
@@ -47,6 +49,8 @@ class Settings:
     local_s3 : Path, optional
         The directory that stands for S3 on this machine: ``s3://bucket/key`` is ``bucket/key`` below it. None is
         ``s3`` in the state directory.
+    local_s3_store : str
+        What ``s3://`` is to jobs on this machine: ``directory``, or ``aws`` for S3 itself.
     local_vcpus, local_memory : float, int, optional
         How much of this machine jobs may use (vCPUs, MiB). None is all processors, and nine tenths of the memory.
     local_container_args : tuple of str
@@ -65,6 +69,7 @@ class Settings:
     state_directory: Path = Path()
     local_runner: str = "auto"
     local_s3: Path | None = None
+    local_s3_store: str = "directory"
     local_vcpus: float | None = None
     local_memory: int | None = None
     local_container_args: tuple[str, ...] = ()
@@ -139,6 +144,13 @@ def _runner(value: object, where: str) -> str:
     return str(value)
 
 
+def _s3_store(value: object, where: str) -> str:
+    if value not in S3_STORES:
+        message = f"{where} is {value!r}{nearest(str(value), S3_STORES)}. Set one of {', '.join(S3_STORES)}."
+        raise SettingsError(message)
+    return str(value)
+
+
 def _number(kind: type[int | float]) -> Callable[[object, str], float]:
     def read(value: object, where: str) -> float:
         try:
@@ -182,6 +194,7 @@ _VARIABLES: dict[str, tuple[str, _Reader]] = {
     "EZBATCH_STATE_DIR": ("state_directory", _path),
     "EZBATCH_LOCAL_RUNNER": ("local_runner", _runner),
     "EZBATCH_LOCAL_S3": ("local_s3", _path),
+    "EZBATCH_LOCAL_S3_STORE": ("local_s3_store", _s3_store),
     "EZBATCH_LOCAL_VCPUS": ("local_vcpus", _number(float)),
     "EZBATCH_LOCAL_MEMORY": ("local_memory", _number(int)),
     "EZBATCH_LOCAL_CONTAINER_ARGS": ("local_container_args", _words),
@@ -199,6 +212,7 @@ _KEYS: dict[str, tuple[str, _Reader]] = {
     "state-directory": ("state_directory", _path),
     "local-runner": ("local_runner", _runner),
     "local-s3": ("local_s3", _path),
+    "local-s3-store": ("local_s3_store", _s3_store),
     "local-vcpus": ("local_vcpus", _number(float)),
     "local-memory": ("local_memory", _number(int)),
     "local-container-args": ("local_container_args", _words),
@@ -243,15 +257,18 @@ def _read_table(table: object, keys: Mapping[str, tuple[str, _Reader]], where: s
     return values
 
 
-def _user_file(env: Mapping[str, str]) -> tuple[dict[str, object], str]:
+def _user_path(env: Mapping[str, str]) -> Path | None:
     if env.get("EZBATCH_CONFIG"):
-        path = Path(env["EZBATCH_CONFIG"])
-    else:
-        try:
-            path = Path(env.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()) / "ezbatch.toml"
-        except RuntimeError:  # no home directory: then there is no file in it either
-            return {}, ""
-    if not path.is_file():
+        return Path(env["EZBATCH_CONFIG"])
+    try:
+        return Path(env.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()) / "ezbatch.toml"
+    except RuntimeError:  # no home directory: then there is no file in it either
+        return None
+
+
+def _user_file(env: Mapping[str, str]) -> tuple[dict[str, object], str]:
+    path = _user_path(env)
+    if path is None or not path.is_file():
         return {}, ""
     data = _read_toml(path)
     legacy = _table(data.get("Settings", {}), f"{path}, [Settings]")
@@ -259,6 +276,76 @@ def _user_file(env: Mapping[str, str]) -> tuple[dict[str, object], str]:
     values = _read_table(known, _LEGACY_KEYS, f"{path}, [Settings]")
     values.update(_read_table(data.get("ezbatch", {}), _KEYS, f"{path}, [ezbatch]"))
     return values, str(path)
+
+
+def remember(values: Mapping[str, str], environment: Mapping[str, str] | None = None) -> Path:
+    """Write settings into the ``[ezbatch]`` table of the user's file; all else in it stays as it is, comments too.
+
+    Parameters
+    ----------
+    values : mapping of str to str
+        By the names of the file, such as ``queue`` and ``execution-role``.
+    environment : mapping of str to str, optional
+        Instead of the process's own.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read or written, or holds what cannot be changed line by line: it is then as it was.
+    """
+    path = _user_path(os.environ if environment is None else environment)
+    if path is None:
+        raise SettingsError("there is no home directory to keep settings in. Set EZBATCH_CONFIG to a file.")
+    path = path.resolve()  # a link to a file in somebody's dotfiles stays one
+    before = _read_toml(path) if path.is_file() else {}
+    text = _changed(path.read_text(encoding="utf-8") if path.is_file() else "", values)
+    wanted = {**before, "ezbatch": {**_table(before.get("ezbatch", {}), f"{path}, [ezbatch]"), **values}}
+    try:
+        fits = tomllib.loads(text) == wanted
+    except tomllib.TOMLDecodeError:
+        fits = False
+    if not fits:
+        lines = ", ".join(f'{key} = "{value}"' for key, value in values.items())
+        raise SettingsError(
+            f"{path} is written in a way that cannot be changed line by line. Add to [ezbatch]: {lines}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside it and moved over it: an interrupt leaves the old file or the new one.
+        draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+        draft.write_text(text, encoding="utf-8")
+        if path.exists():
+            draft.chmod(path.stat().st_mode & 0o777)
+        draft.replace(path)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}. Make it writable.") from error
+    return path
+
+
+def _changed(text: str, values: Mapping[str, str]) -> str:
+    lines = text.splitlines()
+    start = next((n for n, line in enumerate(lines) if re.match(r"\s*\[\s*ezbatch\s*\]", line)), None)
+    if start is None:
+        lines += [*([""] if lines and lines[-1].strip() else []), "[ezbatch]"]
+        start = len(lines) - 1
+    end = next((n for n in range(start + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
+    while end > start + 1 and not lines[end - 1].strip():
+        end -= 1
+    for key, value in values.items():
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        line = f'{key} = "{quoted}"'
+        found = next((n for n in range(start + 1, end) if re.match(rf"\s*{re.escape(key)}\s*=", lines[n])), None)
+        if found is not None:
+            lines[found] = line
+        else:
+            lines.insert(end, line)
+            end += 1
+    return "\n".join(lines) + "\n"
 
 
 def _project_file(directory: Path | None) -> tuple[dict[str, object], str]:

@@ -25,6 +25,8 @@ class StuckJobs:
     def __init__(self, dwell: float = DWELL) -> None:
         self.dwell = dwell
         self._seen: dict[str, tuple[float, int]] = {}
+        #: The jobs that the last look found stuck, and why.
+        self.suspects: dict[str, Explanation] = {}
 
     def see(self, now: float, found: Mapping[str, Explanation]) -> dict[str, Explanation]:
         """Take in a look, and return those jobs that have been stuck for long enough.
@@ -37,6 +39,7 @@ class StuckJobs:
             Why each job waits that waits for room. One that is left out, or not stuck, starts anew.
         """
         stuck = {name: why for name, why in found.items() if why.stuck}
+        self.suspects = stuck
         earlier = {name: self._seen.get(name, (now, 0)) for name in stuck}
         self._seen = {name: (since, looks + 1) for name, (since, looks) in earlier.items()}
         return {
@@ -44,8 +47,3 @@ class StuckJobs:
             for name, why in stuck.items()
             if self._seen[name][1] >= LOOKS and now - self._seen[name][0] >= self.dwell
         }
-
-    @property
-    def suspects(self) -> dict[str, float]:
-        """Since when each job has been seen stuck."""
-        return {name: since for name, (since, _looks) in self._seen.items()}

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 LOG_GROUP = "/aws/batch/job"
 #: The role that AWS's own console and tutorials make for pulling images and writing logs.
 DEFAULT_EXECUTION_ROLE = "ecsTaskExecutionRole"
+#: Tags of a queue that name the roles for its jobs where the settings name none.
+EXECUTION_ROLE_TAG, JOB_ROLE_TAG = "ezbatch:execution-role", "ezbatch:job-role"
 #: Seconds for which a request whose answer was lost may still show in ListJobs.
 SETTLE = 4.0
 
@@ -114,7 +116,9 @@ class AWSBackend:
     def notes(self, plan: Plan) -> list[str]:
         """Return what a person should know; AWS is not asked."""
         notes = []
-        if self.settings.execution_role is None and any(d.platform == "FARGATE" for d in plan.definitions):
+        told = any(EXECUTION_ROLE_TAG in queue.get("tags", {}) for queue in self._queues.values())
+        fargate = any(definition.platform == "FARGATE" for definition in plan.definitions)
+        if self.settings.execution_role is None and fargate and not told:
             notes.append(f"No execution role is set: the account's {DEFAULT_EXECUTION_ROLE} is used")
         return notes
 
@@ -221,10 +225,9 @@ class AWSBackend:
         return made
 
     def _execution_role(self, plan: Plan) -> str:
-        if self.settings.execution_role is not None:
-            return self.settings.execution_role
-        if not self._queues:
-            self.preflight(plan)
+        role = self.settings.execution_role or self._told_by_queue(plan, EXECUTION_ROLE_TAG)
+        if role is not None:
+            return role
         if plan.jobs[0].queue not in self._queues:
             raise BackendError(f"there is no queue {plan.jobs[0].queue!r} any more.")
         # arn:PARTITION:batch:REGION:ACCOUNT:job-queue/NAME
@@ -232,6 +235,13 @@ class AWSBackend:
             ":"
         )
         return f"arn:{partition}:iam::{account}:role/{DEFAULT_EXECUTION_ROLE}"
+
+    def _told_by_queue(self, plan: Plan, tag: str) -> str | None:
+        """Return a role that the queue is tagged with: so a queue made by `ezbatch setup` works on every machine."""
+        if not self._queues:
+            self.preflight(plan)
+        found: str | None = self._queues.get(plan.jobs[0].queue, {}).get("tags", {}).get(tag)
+        return found
 
     # Submitting
 
@@ -276,8 +286,9 @@ class AWSBackend:
     def _definition(self, run_id: str, plan: Plan, number: int) -> str:
         """Return the ARN of a definition, registered unless an earlier try has done so."""
         definition = plan.definitions[number]
+        task_role = self.settings.task_role or self._told_by_queue(plan, JOB_ROLE_TAG)
         request = requests.register_job_definition(
-            run_id, plan, definition, execution_role=self._execution_role(plan), task_role=self.settings.task_role
+            run_id, plan, definition, execution_role=self._execution_role(plan), task_role=task_role
         )
         earlier = self._active_definitions(request["jobDefinitionName"]) if run_id in self._resumed else []
         if earlier:
@@ -412,8 +423,13 @@ class AWSBackend:
                 raise LogMissingError(message) from error
             return [], cursor
         events = [
-            LogEvent(datetime.fromtimestamp(e["timestamp"] / 1000, timezone.utc), report.name, attempt, e["message"])
-            for e in page["events"]
+            LogEvent(
+                datetime.fromtimestamp(event["timestamp"] / 1000, timezone.utc),
+                report.name,
+                attempt,
+                event["message"].rstrip("\r"),
+            )
+            for event in page["events"]
         ]
         return events, page["nextForwardToken"]
 

@@ -67,6 +67,8 @@ ALLOWED = {
     "local": {"backend", "planning", "settings", "errors", "spec", "database", "preloader", "names", "s3"},
     "aws": {"backend", "planning", "settings", "errors", "spec", "names", "rules", "preloader", "s3", "workflow"},
     "stuck": {"explain"},
+    "images": set(),
+    "diagnosis": {"settings", "errors", "planning", "images"},
     "run": {
         "ledger",
         "stuck",
@@ -81,14 +83,17 @@ ALLOWED = {
         *("cost", "progress"),
     },
 }
-#: The only imports upward or sideways, each inside a function: `submit()` and `problems()` of a workflow, the backends
-#: of a run.
+#: The only imports upward or sideways, each inside a function: `submit()` and `problems()` of a workflow, `check()` of
+#: mounts, the backends of a run.
 DELEGATES = {
     ("workflow", "run"),
     ("workflow", "planning"),
+    ("s3", "aws"),
     ("run", "local"),
     ("run", "aws"),
     ("run", "progress"),
+    ("diagnosis", "local"),
+    ("diagnosis", "aws"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Setup, teardown, administration and doctor, against the rig's account."""

@@ -1,0 +1,138 @@
+"""What moto's CloudFormation lacks for AWS Batch, filled in beside the rig's other gaps.
+
+moto makes queues and compute environments of a stack, but demands a service role, drops tags, and neither changes nor
+deletes them: a teardown would leave them behind. Updates that only turn a condition of the template make nothing new.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from moto.batch.models import ComputeEnvironment, JobQueue, batch_backends
+from moto.batch.utils import lowercase_first_key
+from moto.cloudformation.models import Stack
+from moto.cloudformation.parsing import ResourceMap
+
+Json = dict[str, Any]
+
+_parse_template = Stack.parse_template
+_build_resource_diff = ResourceMap.build_resource_diff
+
+
+@cache
+def _parsed(text: str) -> Json:
+    parsed: Json = _parse_template(text)
+    return parsed
+
+
+def _diff(resources: ResourceMap, template: Json, parameters: Json | None = None) -> dict[str, list[str]]:
+    """Return what an update adds, changes and removes, with the template's conditions."""
+    found: dict[str, list[str]] = _build_resource_diff(resources, template, parameters)
+    future = ResourceMap(
+        resources.stack_id,
+        resources["AWS::StackName"],
+        {**resources.input_parameters, **(parameters or {})},
+        resources.tags,
+        region_name=resources._region_name,
+        account_id=resources._account_id,
+        template=template,
+        cross_stack_resources=resources.cross_stack_resources,
+    )
+    future.load()
+
+    def wanted(name: str) -> bool:
+        condition = template["Resources"][name].get("Condition")
+        return condition is None or bool(future.lazy_condition_map[condition])
+
+    there = {name for name in resources.resources if resources._parsed_resources.get(name) is not None}
+    names = template["Resources"]
+    return {
+        "Add": [name for name in names if wanted(name) and name not in there],
+        "Modify": [name for name in found["Modify"] if wanted(name) and name in there],
+        "Remove": [name for name in there if name not in names or not wanted(name)],
+    }
+
+
+_parameter_list = Stack.parameter_list.fget
+
+
+def _parameters(stack: Stack) -> list[Json]:
+    """Return the parameters as AWS does: a list as one text with commas."""
+    return [
+        {**one, "ParameterValue": ",".join(value) if isinstance(value := one["ParameterValue"], list) else str(value)}
+        for one in _parameter_list(stack)
+    ]
+
+
+def _make_environment(
+    _cls: type, name: str, body: Json, account_id: str, region: str, **_kwargs: object
+) -> ComputeEnvironment:
+    properties = body["Properties"]
+    backend = batch_backends[account_id][region]
+    return backend.create_compute_environment(
+        name,
+        properties["Type"],
+        properties.get("State", "ENABLED"),
+        lowercase_first_key(properties["ComputeResources"]),
+        properties.get("ServiceRole") or backend.default_service_role(),
+        tags=properties.get("Tags"),
+    )
+
+
+def _make_queue(_cls: type, name: str, body: Json, account_id: str, region: str, **_kwargs: object) -> JobQueue:
+    properties = body["Properties"]
+    return batch_backends[account_id][region].create_job_queue(
+        queue_name=name,
+        priority=properties["Priority"],
+        state=properties.get("State", "ENABLED"),
+        compute_env_order=[lowercase_first_key(entry) for entry in properties["ComputeEnvironmentOrder"]],
+        schedule_policy=None,
+        tags=properties.get("Tags"),
+    )
+
+
+def _change_environment(
+    _cls: type,
+    original_resource: ComputeEnvironment,
+    new_resource_name: str,  # noqa: ARG001 - moto's signature
+    cloudformation_json: Json,
+    account_id: str,  # noqa: ARG001 - likewise
+    region_name: str,  # noqa: ARG001 - likewise
+) -> ComputeEnvironment:
+    original_resource.compute_resources |= lowercase_first_key(cloudformation_json["Properties"]["ComputeResources"])
+    return original_resource
+
+
+def _change_queue(_cls: type, original_resource: JobQueue, **_kwargs: object) -> JobQueue:
+    return original_resource
+
+
+def _delete_environment(environment: ComputeEnvironment, account_id: str, region: str) -> None:
+    backend = batch_backends[account_id][region]
+    if any(environment in queue.environments for queue in backend._job_queues.values()):
+        raise ValueError("a queue uses it")  # moto then tries again, when the queue is gone
+    backend.delete_compute_environment(environment.arn)
+
+
+def _delete_queue(queue: JobQueue, account_id: str, region: str) -> None:
+    backend = batch_backends[account_id][region]
+    backend.update_job_queue(queue.arn, None, "DISABLED", None, None)
+    backend.delete_job_queue(queue.arn)
+
+
+def fill() -> None:
+    """Fill the gaps, once for the process; and parse a template once, which takes moto longer than all the rest."""
+    Stack.parse_template = staticmethod(lambda text: deepcopy(_parsed(text)))
+    Stack.parameter_list = property(_parameters)
+    # What a condition left out is no resource.
+    Stack.stack_resources = property(lambda stack: [one for one in stack.resource_map.values() if one is not None])
+    ResourceMap.build_resource_diff = _diff
+    for kind, make, change, delete in (
+        (ComputeEnvironment, _make_environment, _change_environment, _delete_environment),
+        (JobQueue, _make_queue, _change_queue, _delete_queue),
+    ):
+        kind.create_from_cloudformation_json = classmethod(make)
+        kind.update_from_cloudformation_json = classmethod(change)
+        kind.delete = delete
