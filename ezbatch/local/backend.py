@@ -66,6 +66,12 @@ class LocalBackend:
                 used[runner] = used.get(runner, 0) + 1
         vcpus, memory = self._limits()
         notes.append(f"On this machine, {size_text(vcpus, memory)} for jobs; {self._runner_text(used)}")
+        if self.settings.local_s3_store == "aws" and any(job.paths for job in plan.jobs):
+            names = ", ".join(runners.s3_environment(os.environ)) or "none of which is set"
+            notes.append(
+                "s3:// is S3 itself (local-s3-store is aws): jobs with mounts copy from and to it, which AWS may charge "
+                f"for, and are given your credentials by these variables: {names}"
+            )
         big = [job.name for job in plan.jobs if job.vcpus > vcpus or job.memory > memory]
         if big:
             shown = ", ".join(big[:3]) + (f" and {len(big) - 3} more" if len(big) > 3 else "")  # noqa: PLR2004 - what fits a line
@@ -127,9 +133,13 @@ class LocalBackend:
     def _insert(self, run_id: str, plan: Plan, ids: Mapping[str, str]) -> None:
         vcpus, memory = self._limits()
         environment, client = runners.host_environment(os.environ)
-        root = self.settings.s3_directory
-        root.mkdir(parents=True, exist_ok=True)
-        host = runners.Host(environment, client, str(root), vcpus, memory, self.settings.local_container_args)
+        root, s3 = "", {}
+        if self.settings.local_s3_store == "directory":
+            self.settings.s3_directory.mkdir(parents=True, exist_ok=True)
+            root = str(self.settings.s3_directory)
+        else:
+            s3 = runners.s3_environment(os.environ)
+        host = runners.Host(environment, client, root, vcpus, memory, self.settings.local_container_args, s3)
         definitions = json.dumps([dataclasses.asdict(definition) for definition in plan.definitions])
         connection = self.connection
         connection.execute(

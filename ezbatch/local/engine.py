@@ -26,7 +26,15 @@ from typing import Any, NamedTuple
 
 from ezbatch import database, preloader
 from ezbatch.local import runners, store
-from ezbatch.local.files import AttemptFiles, attempt_files, last_line, read_status, run_directory, status_file
+from ezbatch.local.files import (
+    AttemptFiles,
+    attempt_files,
+    last_line,
+    last_lines,
+    read_status,
+    run_directory,
+    status_file,
+)
 from ezbatch.local.runners import Host
 
 __all__ = ["Engine"]
@@ -389,7 +397,11 @@ class Engine:
             variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.child)
             variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(len(job.array.children))
         if "EZBATCH_COMMAND" in variables:
-            variables["EZBATCH_S3"] = f"directory:{self.hosts[job.run].s3_directory}"
+            host = self.hosts[job.run]
+            if host.s3_directory:
+                variables["EZBATCH_S3"] = f"directory:{host.s3_directory}"
+            else:
+                variables = {**host.s3_environment, **variables}
         return variables
 
     # Ending
@@ -453,14 +465,15 @@ class Engine:
             return job.reason
         if code == 0:
             return ""
-        in_container = job.spec["runner"] in runners.CONTAINERS
-        if in_container:
+        if job.spec["runner"] in runners.CONTAINERS:
+            ended = ""
             with contextlib.suppress(OSError, ValueError):
-                killed, _space, _code = attempt.files.ended.read_text().partition(" ")
-                if killed == "true":
-                    return f"OutOfMemoryError: Container killed due to memory usage (over {job.spec['memory']} MiB)"
-            if code == 125:  # noqa: PLR2004 - docker's and podman's own failure
-                return f"CannotStartContainerError: {last_line(attempt.files.log)}"
+                ended = attempt.files.ended.read_text().strip()
+            if ended.startswith("true"):
+                return f"OutOfMemoryError: Container killed due to memory usage (over {job.spec['memory']} MiB)"
+            if code == 125 and ended != "false 125":  # noqa: PLR2004 - docker's and podman's own failure
+                image = self.definitions[job.run][job.spec["definition"]]["image"]
+                return runners.start_failure(image, last_lines(attempt.files.log))
         if code in preloader.EXIT_CODES and job.spec["paths"]:
             return last_line(attempt.files.log) or preloader.EXIT_CODES[code]
         if 128 < code < 128 + 32:  # noqa: PLR2004 - the shell's way to tell a signal; those above 31 have no meaning

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-__all__ = ["AttemptFiles", "attempt_files", "last_line", "read_status", "run_directory", "status_file"]
+__all__ = ["AttemptFiles", "attempt_files", "last_line", "last_lines", "read_status", "run_directory", "status_file"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +84,15 @@ def attempt_files(directory: Path, run_id: str, job_id: str, number: int) -> Att
     return AttemptFiles(f"{run_directory(directory, run_id)}/{name}.{number}")
 
 
-def last_line(path: Path) -> str:
-    """Return the last line of a file that is not blank, or nothing."""
+def last_lines(path: Path) -> list[str]:
+    """Return the last lines of a file that are not blank."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else ""
-    return ""
+        lines = file.read().decode(errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    return []
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a file that is not blank, or nothing."""
+    return "".join(last_lines(path)[-1:])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ezbatch.local.files import AttemptFiles
 
-__all__ = ["CONTAINERS", "Host", "available", "choose", "command", "host_environment", "stop_command"]
+__all__ = ["CONTAINERS", "Host", "available", "choose", "command", "host_environment", "start_failure", "stop_command"]
 
 CONTAINERS = ("docker", "podman")
 
@@ -43,6 +43,20 @@ _CLIENT = (
     "CONTAINERS_STORAGE_CONF",
 )
 
+#: What S3's clients look at, and what works inside a container as well.
+_S3 = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+)
+
 #: Seconds that a container runtime has to say whether it is there.
 _PROBE_TIMEOUT = 10
 
@@ -65,6 +79,8 @@ echo "$ez_name $$" >>"$ez_status"
 "$ez_runtime" run --name "$ez_container" "$@" </dev/null
 ez_code=$?
 "$ez_runtime" inspect --format '{{.State.OOMKilled}} {{.State.ExitCode}}' "$ez_container" >"$ez_ended" 2>/dev/null
+# Podman does not see it under cgroups v1, but leaves this file.
+[ "$ez_runtime" != podman ] || [ ! -e oom ] || echo "true $ez_code" >"$ez_ended"
 "$ez_runtime" rm --force --volumes "$ez_container" >/dev/null 2>&1
 echo "$ez_name $$ $ez_code" >>"$ez_status"
 exit "$ez_code"
@@ -82,11 +98,13 @@ class Host:
     client : dict of str to str
         Of the container runtime's own command.
     s3_directory : str
-        The root of the directory store.
+        The root of the directory store; nothing where ``s3://`` is S3 itself.
     vcpus, memory : float, int
         What jobs may use of the machine, in vCPUs and MiB.
     container_args : tuple of str
         Put into every ``docker run``.
+    s3_environment : dict of str to str
+        What jobs with mounts need for S3 itself: the submitter's own credentials, Region and endpoint.
     """
 
     environment: dict[str, str]
@@ -95,6 +113,7 @@ class Host:
     vcpus: float
     memory: int
     container_args: tuple[str, ...] = ()
+    s3_environment: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def host_environment(source: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -108,6 +127,11 @@ def host_environment(source: Mapping[str, str]) -> tuple[dict[str, str], dict[st
     path = kept.get("PATH", os.defpath)
     kept["PATH"] = path if path.split(os.pathsep)[0] == own else f"{own}{os.pathsep}{path}"
     return kept, {name: source[name] for name in _CLIENT if name in source}
+
+
+def s3_environment(source: Mapping[str, str]) -> dict[str, str]:
+    """Return what jobs get of an environment to reach S3 itself."""
+    return {name: source[name] for name in _S3 if source.get(name)}
 
 
 def available(runner: str) -> str:
@@ -255,32 +279,60 @@ def stop_command(runner: str, job_id: str, attempt: int, grace: int) -> list[str
     return [runner, "stop", "--time", str(grace), name] if grace else [runner, "rm", "--force", "--volumes", name]
 
 
+def start_failure(image: str, said: Sequence[str]) -> str:
+    """Return why a container could not be started, in AWS's words and the runtime's own, from the end of the log."""
+    pulled = any("Unable to find image" in line or "Trying to pull" in line for line in said)
+    # After what was wrong, docker says how to get help.
+    told = [line for line in said if "--help" not in line and "Unable to find image" not in line]
+    why = (told or [""])[-1].removeprefix("docker: ").removeprefix("Error: ")
+    return f"CannotPullContainerError: {image}: {why}" if pulled else f"CannotStartContainerError: {why}"
+
+
 # bubblewrap
 
 _NAMESPACE = ("--unshare-pid", "--unshare-ipc")
 
 
-def _sandbox(paths: Sequence[str], files: AttemptFiles, work: str, store: str) -> list[str]:
-    """Return bubblewrap's words: this machine's files as they are, but the mounts' directories private and writable.
+#: Directories without which no program runs. A mount into one adds to what this machine has there.
+_SYSTEM = frozenset(map(Path, "/ /bin /etc /lib /lib32 /lib64 /opt /sbin /usr".split()))  # noqa: SIM905 - reads better without quotes
 
-    What has to be created where this machine has a directory already (``/mnt/data`` in ``/mnt``) makes that one
-    private too, its entries shown read-only: nothing but the attempt's own files is ever written by a mount.
-    """
-    rebuilt: dict[Path, None] = {}
-    made: dict[Path, None] = {}
-    for text in paths:
-        if not text.startswith("/"):
-            continue
+
+def _private(paths: Sequence[str]) -> tuple[set[Path], set[Path], set[Path]]:
+    """Return which directories have to be rebuilt for mounts at these paths, which made, and what is hidden."""
+    rebuilt: set[Path] = set()
+    made: set[Path] = set()
+    hidden: set[Path] = set()
+
+    def is_there(folder: Path) -> bool:
+        return folder.is_dir() and hidden.isdisjoint((folder, *folder.parents))
+
+    for text in sorted((text for text in paths if text.startswith("/")), key=len):
         path = Path(os.path.normpath(text))
-        # What may be a single file needs only the directory it stands in.
-        wanted = path if text.endswith("/") or path == path.parent else path.parent
-        while not wanted.is_dir():
-            made[wanted] = None
+        path = path.parent.resolve() / path.name
+        if path in _SYSTEM or Path("/usr") in path.parents:
+            wanted = path if is_there(path) else path.parent
+        else:
+            hidden.add(path)
+            # What may be a single file needs only the directory it stands in.
+            wanted = path if text.endswith("/") else path.parent
+        while not is_there(wanted):
+            made.add(wanted)
             wanted = wanted.parent
-        if wanted != Path("/"):
-            rebuilt[wanted.resolve()] = None
+        rebuilt.add(wanted)
+    return rebuilt - {Path("/")}, made, hidden
+
+
+def _sandbox(paths: Sequence[str], files: AttemptFiles, work: str, store: str) -> list[str]:
+    """Return bubblewrap's words: this machine's files as they are, but where mounts are private and writable.
+
+    What stands where a mount goes is not there, as it would not be in a container. The directory around it is private
+    too, its other entries shown read-only: nothing but the attempt's own files is ever written by a mount.
+    """
+    rebuilt, made, hidden = _private(paths)
     words = ["bwrap", *_NAMESPACE]
     for entry in sorted(os.scandir("/"), key=lambda item: item.name):
+        if Path(entry.path) in hidden:
+            continue
         if entry.is_symlink():
             words += ["--symlink", str(Path(entry.path).readlink()), entry.path]
         elif entry.name == "dev":
@@ -296,12 +348,13 @@ def _sandbox(paths: Sequence[str], files: AttemptFiles, work: str, store: str) -
         if folder == Path("/tmp"):  # noqa: S108 - a private /tmp hides nothing that a job has a right to
             continue
         for entry in sorted(os.scandir(folder), key=lambda item: item.name):
-            words += ["--ro-bind-try", entry.path, entry.path]
+            if Path(entry.path) not in hidden:
+                words += ["--ro-bind-try", entry.path, entry.path]
     for folder in sorted(made, key=lambda item: len(item.parts)):
         private = files.root / folder.relative_to("/")
         private.mkdir(parents=True, exist_ok=True)
         if folder.parent == Path("/"):
             words += ["--bind", str(private), str(folder)]
     # Whatever was hidden above, the store and the job's own directory are there.
-    words += ["--bind", work, work, "--bind-try", store, store]
+    words += ["--bind", work, work, *(("--bind-try", store, store) if store else ())]
     return [*words, "--chdir", work, "--"]
