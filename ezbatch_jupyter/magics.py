@@ -211,7 +211,8 @@ def _hints(job: str, commands: Iterable[str]) -> dict[str, str]:
     )
     width = max(len(code) for code, _text in lines)
     rows = "".join(
-        f'<tr><td style="text-align:left;padding:0 16px 0 0"><code style="font-size:12px">{html.escape(code)}</code>'
+        f'<tr style="background:none"><td style="text-align:left;padding:0 16px 0 0">'
+        f'<code style="font-size:12px">{html.escape(code)}</code>'
         f'</td><td style="text-align:left;padding:0;opacity:.65">{html.escape(text)}</td></tr>'
         for code, text in lines
     )

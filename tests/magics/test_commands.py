@@ -212,12 +212,10 @@ def test_config_tells_where_settings_come_from(shell: Shell) -> None:
     assert rows["queue"] == "default"
 
 
-def test_form_says_when_there_are_no_forms(wf: Shell) -> None:
-    import ezbatch_jupyter
-
-    if hasattr(ezbatch_jupyter, "form"):
-        pytest.skip("there are forms: their own tests open them")
-    assert "not in this version" in wf.refused("%ezbatch form wf")
+def test_form_opens(wf: Shell) -> None:
+    for line in ("%ezbatch form wf", "%ezbatch form"):
+        assert type(wf.good(line).result).__module__.startswith("ezbatch_jupyter.forms")
+    assert ezbatch.runs() == []
 
 
 @pytest.mark.parametrize(

@@ -283,12 +283,12 @@ def test_profile_and_region_reach_the_settings(shell: Shell) -> None:
     assert "%config EZBatch.region" in shell.good("%%ezbatch --dry-run\ntrue").text
 
 
-def test_form_says_when_there_are_no_forms(shell: Shell) -> None:
-    import ezbatch_jupyter
+def test_form_opens_the_job_and_submits_nothing(shell: Shell) -> None:
+    import ezbatch
 
-    if hasattr(ezbatch_jupyter, "form"):
-        pytest.skip("there are forms: their own tests open them")
-    assert "not in this version" in shell.refused("%%ezbatch --form\ntrue")
+    ran = shell.good("%%ezbatch --form -n x -c 2\necho hi")
+    assert type(ran.result).__module__.startswith("ezbatch_jupyter.forms")
+    assert ezbatch.runs() == []
 
 
 def test_help_is_shown_and_runs_nothing(shell: Shell) -> None:
