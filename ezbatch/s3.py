@@ -10,7 +10,7 @@ from dataclasses_json import DataClassJsonMixin
 
 from ezbatch import spec
 
-__all__ = ["S3Mount", "S3Mounts"]
+__all__ = ["MountCheck", "S3Mount", "S3Mounts"]
 
 
 @dataclass
@@ -67,6 +67,48 @@ class S3Mount(DataClassJsonMixin):
         given = spec.table(kvs, "the mount")
         spec.known_fields(given, MOUNT_FIELDS, ("source", "destination"), "the mount")
         return cls(**cast("dict[str, Any]", dict(given)))
+
+    def check(self) -> MountCheck:
+        """Ask S3 whether a read is there, or a write could be written. Nothing does this by itself.
+
+        It asks with the credentials at hand, which need not be those of the job. A write is tried by an object of no
+        bytes, which is removed again.
+
+        Returns
+        -------
+        MountCheck
+            What was found; a refusal is an answer, not an error.
+        """
+        return (S3Mounts(read=[self]) if self.source.startswith("s3://") else S3Mounts(write=[self])).check()[0]
+
+
+@dataclass(frozen=True)
+class MountCheck:
+    """What :meth:`S3Mounts.check` found about one mount.
+
+    Parameters
+    ----------
+    mount : S3Mount
+        The mount.
+    state : str
+        ``ok``, ``denied``, ``missing`` or ``not checked``.
+    detail : str
+        What was seen.
+    remedy : str
+        What to do, or nothing.
+    """
+
+    mount: S3Mount
+    state: str
+    detail: str
+    remedy: str = ""
+
+    def __bool__(self) -> bool:
+        return self.state == "ok"
+
+    def __str__(self) -> str:
+        text = f"{self.mount.source} -> {self.mount.destination}: {self.state}: {self.detail}"
+        return f"{text}. {self.remedy}." if self.remedy else text
 
 
 MOUNT_FIELDS = tuple(item.name for item in fields(S3Mount))
@@ -137,6 +179,21 @@ class S3Mounts(DataClassJsonMixin):
     def writes(self) -> list[S3Mount]:
         """The writes, every entry an :class:`S3Mount`."""
         return cast("list[S3Mount]", list(self.write))
+
+    def check(self) -> list[MountCheck]:
+        """Ask S3 whether the reads are there and the writes could be written. Nothing does this by itself.
+
+        It asks with the credentials at hand, which need not be those of the job. A write is tried by an object of no
+        bytes, which is removed again.
+
+        Returns
+        -------
+        list of MountCheck
+            One for each mount, reads first; a refusal is an answer, not an error.
+        """
+        from ezbatch.aws import staging
+
+        return staging.check(self.reads, self.writes)
 
     def __bool__(self) -> bool:
         return bool(self.read or self.write)

@@ -69,8 +69,8 @@ class LocalBackend:
         if self.settings.local_s3_store == "aws" and any(job.paths for job in plan.jobs):
             names = ", ".join(runners.s3_environment(os.environ)) or "none of which is set"
             notes.append(
-                "s3:// is S3 itself (local-s3-store is aws): jobs with mounts copy from and to it, which AWS may charge "
-                f"for, and are given your credentials by these variables: {names}"
+                "s3:// is S3 itself (local-s3-store is aws): jobs with mounts copy from and to it, which AWS may "
+                f"charge for, and are given your credentials by these variables: {names}"
             )
         big = [job.name for job in plan.jobs if job.vcpus > vcpus or job.memory > memory]
         if big:

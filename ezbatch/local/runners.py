@@ -269,7 +269,7 @@ def command(
         ]
         return supervised, {**environment, **client}
     if runner == "bwrap":
-        argv = [*_sandbox(job["paths"], files, work, host.s3_directory), *argv]  # type: ignore[arg-type]
+        argv = [*_sandbox(job["paths"], files, work, host.s3_directory or work), *argv]  # type: ignore[arg-type]
     return ["/bin/sh", "-c", _SUPERVISOR, "ezbatch", *status, *argv], {**host.environment, **environment}
 
 
@@ -356,5 +356,5 @@ def _sandbox(paths: Sequence[str], files: AttemptFiles, work: str, store: str) -
         if folder.parent == Path("/"):
             words += ["--bind", str(private), str(folder)]
     # Whatever was hidden above, the store and the job's own directory are there.
-    words += ["--bind", work, work, *(("--bind-try", store, store) if store else ())]
+    words += ["--bind", work, work, "--bind-try", store, store]
     return [*words, "--chdir", work, "--"]

@@ -1,0 +1,123 @@
+"""Whether a job's inputs are on S3 and its outputs could be written: asked now, by whoever holds these credentials."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ezbatch.aws.clients import Clients
+from ezbatch.errors import BackendError, UnreachableError
+from ezbatch.s3 import MountCheck, S3Mount
+from ezbatch.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["check"]
+
+
+def check(reads: Sequence[S3Mount], writes: Sequence[S3Mount], clients: Clients | None = None) -> list[MountCheck]:
+    """Look whether each read exists, and whether each write's bucket takes an object.
+
+    Parameters
+    ----------
+    reads, writes
+        The mounts.
+    clients
+        Instead of those that the settings give.
+
+    Returns
+    -------
+    list of MountCheck
+        One for each mount, reads first, in their order.
+    """
+    clients = clients or Clients(Settings.load())
+    found = [_checked(mount, _check_read, clients) for mount in reads]
+    return [*found, *(_checked(mount, _check_write, clients) for mount in writes)]
+
+
+def _checked(mount: S3Mount, look: Callable[[S3Mount, Clients], MountCheck], clients: Clients) -> MountCheck:
+    try:
+        return look(mount, clients)
+    except UnreachableError as error:
+        return MountCheck(mount, "not checked", str(error), "Check the network, or do without this check")
+    except BackendError as error:
+        return _refused(mount, error)
+
+
+def _refused(mount: S3Mount, error: BackendError) -> MountCheck:
+    text = str(error)
+    response: Any = getattr(error.__cause__, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code == "NoSuchBucket":
+        return MountCheck(mount, "missing", "there is no such bucket", "Check the bucket's name, or make it")
+    if status == 403:  # noqa: PLR2004 - HTTP's own number
+        what = "s3:GetObject and s3:ListBucket" if mount.source.startswith("s3://") else "s3:PutObject and s3:GetObject"
+        return MountCheck(mount, "denied", text, f"Ask for {what} there; without s3:ListBucket a missing key is denied")
+    return MountCheck(mount, "not checked", text, "Mend what the message says, and check again")
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _slash, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _check_read(mount: S3Mount, clients: Clients) -> MountCheck:
+    bucket, key = _split(mount.source)
+    whole = mount.recursive or (mount.recursive is None and (not key or key.endswith("/")))
+    if not whole:
+        size = _size(clients, bucket, key)
+        if size is not None:
+            return MountCheck(mount, "ok", f"one object of {size:,} bytes")
+    prefix = key if not key or key.endswith("/") else f"{key}/"
+    answer = clients.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1000)
+    # As when it is copied: a key that ends with / is what consoles make for an empty folder.
+    keys = [item["Key"] for item in answer.get("Contents", ()) if not item["Key"].endswith("/")]
+    if not keys and not answer.get("IsTruncated"):
+        what = "there are no objects under this prefix" if whole else "there is no such object"
+        return MountCheck(mount, "missing", what, "Check the key, or copy the data there")
+    if mount.recursive is False:
+        what = "there is no such object, but there are objects below it"
+        return MountCheck(mount, "missing", what, "Set recursive=True to copy those")
+    return MountCheck(mount, "ok", f"{len(keys):,}{' or more' if answer.get('IsTruncated') else ''} objects")
+
+
+def _size(clients: Clients, bucket: str, key: str) -> int | None:
+    try:
+        return int(clients.call("s3", "head_object", Bucket=bucket, Key=key)["ContentLength"])
+    except BackendError as error:
+        response: Any = getattr(error.__cause__, "response", None) or {}
+        if response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:  # noqa: PLR2004 - HTTP's own number
+            return None
+        raise
+
+
+def _check_write(mount: S3Mount, clients: Clients) -> MountCheck:
+    """Write an object of no bytes beside what will be written, with its encryption, and remove it again."""
+    bucket, key = _split(mount.destination)
+    folder = key if not key or key.endswith("/") else f"{key}/" if mount.recursive else key.rpartition("/")[0] + "/"
+    probe = f"{folder.lstrip('/')}.ezbatch-check-{secrets.token_hex(8)}"
+    encryption: dict[str, Any] = {
+        name: value
+        for name, value in (("ServerSideEncryption", mount.sse), ("SSEKMSKeyId", mount.sse_kms_key_id))
+        if value
+    }
+    written = clients.call("s3", "put_object", Bucket=bucket, Key=probe, Body=b"", **encryption)
+    # With a version named, nothing is left behind in a bucket that keeps versions either.
+    version: dict[str, Any] = {"VersionId": written["VersionId"]} if written.get("VersionId") else {}
+    unread: BackendError | None = None
+    try:
+        clients.call("s3", "head_object", Bucket=bucket, Key=probe, **version)
+    except BackendError as error:
+        unread = error
+    try:
+        clients.call("s3", "delete_object", Bucket=bucket, Key=probe, **version)
+    except BackendError as error:
+        what = f"it can be written, but the probe s3://{bucket}/{probe} could not be removed: {error}"
+        return MountCheck(mount, "ok", what, "Remove that object; a job needs no right to delete")
+    if unread is not None:
+        what = f"it can be written, but what was written cannot be looked at: {unread}"
+        return MountCheck(mount, "denied", what, "Ask for s3:GetObject there: a job looks whether its outputs arrived")
+    return MountCheck(mount, "ok", "an object was written there and removed again")
