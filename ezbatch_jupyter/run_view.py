@@ -581,12 +581,13 @@ class RunView:
         with self._showing:
             self._final = kept
         self._update_displays(kept)
-        self._over.set()
-        POLLER.remove(self)
         if self._clients:
             self._send_end()
         else:
             self._close_widget()
+        POLLER.remove(self)
+        # Last: whoever waits for it finds everything done.
+        self._over.set()
 
     def _send_end(self) -> None:
         if self._widget is None:
