@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "ezbatch",
     derandomize=True,
+    max_examples=60,
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

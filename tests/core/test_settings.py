@@ -82,6 +82,7 @@ def test_every_setting_can_be_set_in_a_file(load: Load, tmp_path: Path) -> None:
         state-directory = "{tmp_path}/state"
         local-runner = "process"
         local-s3 = "~/s3"
+        local-s3-store = "aws"
         local-vcpus = 1.5
         local-memory = 1000
         local-container-args = ["--network", "host"]
@@ -122,6 +123,7 @@ def test_every_variable_is_read(load: Load, tmp_path: Path) -> None:
         ("[ezbatch]\nlocal_runner = 'x'", "mean 'local-runner'"),
         ("[ezbatch]\nqueue = 5", "queue must be a string, not 5"),
         ("[ezbatch]\nlocal-runner = 'dokcer'", "mean 'docker'"),
+        ("[ezbatch]\nlocal-s3-store = 'dir'", "Set one of directory, aws"),
         ("[ezbatch]\nlocal-vcpus = 0", "must be a number above 0"),
         ("[ezbatch]\nlocal-vcpus = nan", "must be a number above 0"),
         ("[ezbatch]\nlocal-memory = -5", "must be a number above 0"),

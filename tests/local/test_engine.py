@@ -45,6 +45,7 @@ def test_a_timeout_holds_for_each_attempt_and_each_child(machine: Machine, tmp_p
     script = f"touch {tmp_path}/$AWS_BATCH_JOB_ARRAY_INDEX; test $AWS_BATCH_JOB_ARRAY_INDEX = 1 || sleep 300"
     run = machine.submit({"a": machine.job(script, array=3, timeout=60)})
     machine.until(lambda: len(list(tmp_path.iterdir())) == 3)
+    machine.until(lambda: (run.refresh().jobs["a"].children or {}).get(SUCCEEDED))
     machine.advance(61)
     machine.finish(run)
     assert run.jobs["a"].children == {SUCCEEDED: 1, FAILED: 2}
