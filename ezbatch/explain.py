@@ -280,7 +280,7 @@ def explain(
     if state in (JobState.PENDING, JobState.SUBMITTED):
         return _pending(report, reports, parents)
     if state is JobState.RUNNABLE:
-        return _runnable(report, facts, needs)
+        return _runnable(report, _named(facts, reports), needs)
     if report.children:
         shown = ", ".join(f"{count:,} {child.value.lower()}" for child, count in report.children.items() if count)
         return Explanation("Its children run", shown)
@@ -421,6 +421,15 @@ def _by_code(report: JobReport, *, copies: bool) -> Explanation | None:
 
 
 # Jobs that wait for room
+
+
+def _named(facts: QueueFacts | None, reports: Mapping[str, JobReport]) -> QueueFacts | None:
+    """Return the facts with a head of this run called as the run calls it, not as AWS does."""
+    if facts is None or not facts.front:
+        return facts
+    head = next(iter(facts.front)).partition(":")[0]
+    own = next((report.name for report in reports.values() if report.job_id == head), None)
+    return facts if own is None else dataclasses.replace(facts, head_name=own)
 
 
 def _runnable(report: JobReport, facts: QueueFacts | None, needs: Needs | None) -> Explanation:
