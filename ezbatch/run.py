@@ -435,7 +435,7 @@ class EZBatchRun:
                 culprit = next((culprits[parent] for parent in job.parents if parent in culprits), "")
                 culprits[job.name] = culprit
                 if culprit and report.reason == _BLOCKED:
-                    report = dataclasses.replace(report, reason=f"{_BLOCKED}: {culprit}")  # noqa: PLW2901 - the same, in full
+                    report = dataclasses.replace(report, reason=f"{_BLOCKED}: {culprit}")
             if report is None and not job_id and self._record.state in TERMINAL:
                 report = JobReport(job.name, "", JobState.FAILED, reason="it was never submitted", cancelled=True)
             reports[job.name] = report or JobReport(job.name, job_id, JobState.SUBMITTED)
@@ -692,7 +692,9 @@ class EZBatchRun:
             raise RunInterruptedError(self._standing_still())
         if self.state not in (FAILED, CANCELLED):
             return self
-        failed = [report for report in self.jobs.values() if report.state is JobState.FAILED]
+        # The user's own jobs first; a join can fail too, where its image cannot be had.
+        own, joins = self._failed(join=False), self._failed(join=True)
+        failed = own or joins
         if self.state == CANCELLED:
             message = f"run {self.id} was cancelled: {self._record.cancelled}. Run what was not done: run.retry()"
             raise JobFailedError(message, run_id=self.id, job=failed[0].name if failed else "")
@@ -706,13 +708,17 @@ class EZBatchRun:
         lines = [
             f"job {first.name!r}{more}" + (f", {blocked} could not start" if blocked else "") + f" (run {self.id})"
         ]
-        lines.append(f"  {self.explain(first.name)}")
-        tail = self._tail(first)
+        lines.append(f"  {self._explanation(first)}")
+        tail = self._tail(first) if own else []
         if tail:
             lines.append("  The end of its log:")
             lines += [f"    {line}" for line in tail]
         lines.append(f"  The whole log: ezbatch logs {self.id} {_quoted(first.name)}   Again: ezbatch retry {self.id}")
         raise JobFailedError("\n".join(lines), run_id=self.id, job=first.name)
+
+    def _failed(self, *, join: bool) -> list[JobReport]:
+        reports = self._reports().values()
+        return [r for r in reports if r.state is JobState.FAILED and self._planned[r.name].join == join]
 
     def _tail(self, report: JobReport, count: int = 8) -> list[str]:
         name = report.name
@@ -747,26 +753,28 @@ class EZBatchRun:
         JobNotFoundError
             If the run has no such job.
         """
-        reports = self.jobs
         if job is None:
             if self.interruption:
                 return Explanation(
                     "The run stands still", self.interruption, "Finish it by resume, or end it by cancel"
                 )
             urgent = (JobState.FAILED, JobState.RUNNABLE, JobState.STARTING, JobState.RUNNING, JobState.PENDING)
-            found = next((r for state in urgent for r in reports.values() if r.state is state), None)
+            own, joins = list(self.jobs.values()), self._failed(join=True)
+            found = next((r for state in urgent for r in (*own, *joins) if r.state is state), None)
             if found is None:
                 return Explanation("Every job succeeded" if self.state == SUCCEEDED else "It was accepted")
-            inner = self.explain(found.name, look=look)
+            inner = self._explanation(found, look=look)
             return dataclasses.replace(inner, cause=f"{found.name}: {inner.cause}")
-        report = self.report(job)
-        planned = self._planned.get(job) or self._planned[job.rpartition(":")[0]]
+        return self._explanation(self.report(job), look=look)
+
+    def _explanation(self, report: JobReport, *, look: bool = True) -> Explanation:
+        planned = self._planned.get(report.name) or self._planned[report.name.rpartition(":")[0]]
         facts = None
         if report.state is JobState.RUNNABLE:
             facts = self._look_at(planned.queue) if look else self._facts.get(planned.queue, (0.0, None))[1]
         definition = self.plan.definition_of(planned)
         needs = Needs(planned.vcpus, planned.memory, definition.platform, definition.image, planned.timeout)
-        return explain(report, reports, self.parents, facts, needs=needs, copies=bool(planned.paths))
+        return explain(report, self.jobs, self.parents, facts, needs=needs, copies=bool(planned.paths))
 
     def stuck(self) -> dict[str, Explanation]:
         """Look at the queues, and return why each job waits that waits for room.
