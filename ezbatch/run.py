@@ -24,6 +24,7 @@ from ezbatch.errors import (
     InvalidWorkflowError,
     JobFailedError,
     JobNotFoundError,
+    LogMissingError,
     Problem,
     RunInterruptedError,
     RunNotFoundError,
@@ -909,7 +910,8 @@ class EZBatchRun:
         return self._lines(sources, follow=follow, tail=tail)
 
     def _lines(self, sources: Sequence[_Source], *, follow: bool, tail: int | None) -> Iterator[LogEvent]:
-        readers = [(_Reader(self, source), deque[LogEvent](maxlen=tail)) for source in sources]
+        alone = len(sources) == 1
+        readers = [(_Reader(self, source, alone=alone), deque[LogEvent](maxlen=tail)) for source in sources]
         for reader, kept in readers:
             # What is there already, one job after the other.
             events: Iterable[LogEvent] = reader.new()
@@ -1106,11 +1108,14 @@ def _unknown(name: str, job_id: str = "") -> JobReport:
 class _Reader:
     """Reads one job's log, attempt after attempt, as far as it has got."""
 
-    def __init__(self, run: EZBatchRun, source: _Source) -> None:
+    def __init__(self, run: EZBatchRun, source: _Source, *, alone: bool) -> None:
         self.run = run
+        self.alone = alone  # whether it is the only one: of several, one without a log does not hide the others
         self.report = source
         self.done = 0  # attempts read to their end
         self.cursor: object = None
+        self.came = False  # whether there was a line
+        self.missing: LogMissingError | None = None
 
     @property
     def over(self) -> bool:
@@ -1124,13 +1129,22 @@ class _Reader:
             if attempt.number <= self.done:
                 continue
             while True:
-                events, self.cursor = self.run._backend.log(self.run.id, report, attempt.number, self.cursor)  # noqa: SLF001
+                try:
+                    events, self.cursor = self.run._backend.log(self.run.id, report, attempt.number, self.cursor)  # noqa: SLF001
+                except LogMissingError as error:
+                    self.missing, events = error, []
+                self.came = self.came or bool(events)
                 yield from events
                 if not events:
                     break
             if attempt.stopped is None and not report.over:
                 return
             self.done, self.cursor = attempt.number, None
+        missing, self.missing = self.missing, None
+        if missing is not None and self.alone and not self.came:
+            raise missing
+        if missing is not None:
+            log.warning("%s", missing)
 
 
 def _quoted(name: str) -> str:

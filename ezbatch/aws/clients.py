@@ -225,6 +225,7 @@ class Clients:
             try:
                 return self.once(service, method, **parameters)
             except ThrottledError:
+                deadline = self.clock() + patience  # AWS is there
                 if not told and self.clock() - began > TELL_AFTER:
                     told = True
                     log.warning("AWS throttles %s; this waits for as long as it lasts", _operation(method))

@@ -92,7 +92,8 @@ class Schedule:
         seconds = rng.choice([0.0, 0.02, 0.1])
 
         def outcome(one: Job) -> Outcome:
-            fate = random.Random(f"{self.seed} {one.name} {one.index} {one.attempt}")
+            # Not the run's id, which no seed gives.
+            fate = random.Random(f"{self.seed} {one.name.rpartition('-')[2]} {one.index} {one.attempt}")
             return Outcome(fate.random() * seconds, int(fate.random() < failing))
 
         self.rig.virtual(outcome)
