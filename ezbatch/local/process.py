@@ -138,6 +138,8 @@ def main(directory: Path) -> int:
 
 
 def _work(directory: Path) -> bool:
+    if not store.path(directory).exists():  # removed meanwhile: to look into it would make it again
+        return False
     connection = store.connect(directory)
     try:
         query = (

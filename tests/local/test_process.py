@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -139,6 +140,10 @@ SUBMIT = """if True:
 """
 
 
+#: An engine that goes as soon as there is nothing to do.
+HASTY = "import sys, pathlib, ezbatch.local.process as p; p.LINGER = 0; p.main(pathlib.Path(sys.argv[1]))"
+
+
 def submit_at_once(count: int, text: str) -> list[str]:
     argv = [sys.executable, "-c", SUBMIT, text]
     every = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(count)]
@@ -169,12 +174,11 @@ def test_the_machine_is_shared_by_all_runs(rig: LocalRig, monkeypatch: pytest.Mo
 
 
 def test_an_engine_that_is_about_to_go_takes_up_what_comes_just_then(rig: LocalRig) -> None:
-    hasty = "import sys, pathlib, ezbatch.local.process as p; p.LINGER = 0; p.main(pathlib.Path(sys.argv[1]))"
     directory = rig.settings.state_directory / "local"
     directory.mkdir(parents=True)
     for turn in range(5):
         until(lambda: not rig.engines())
-        subprocess.run([sys.executable, "-c", hasty, str(directory)], check=True)
+        subprocess.run([sys.executable, "-c", HASTY, str(directory)], check=True)
         time.sleep(0.015 * turn)  # somewhere within its short life
         assert rig.run({"a": "true"}).state == "SUCCEEDED"
         kill(rig.engines())
@@ -270,8 +274,6 @@ def test_a_state_directory_that_cannot_be_made(rig: LocalRig, place: str) -> Non
 
 
 def test_a_state_directory_that_was_emptied(rig: LocalRig) -> None:
-    import shutil
-
     run = start_and_kill_engine(rig)
     kill(rig.processes(run))
     shutil.rmtree(rig.settings.state_directory / "local")
@@ -279,6 +281,16 @@ def test_a_state_directory_that_was_emptied(rig: LocalRig) -> None:
     assert again.state == "INTERRUPTED"
     assert "may have been emptied" in again.interruption
     assert again.jobs["done"].state is SUCCEEDED, "what was seen is still known"
+
+
+def test_an_engine_does_not_bring_back_a_state_directory_that_was_removed(rig: LocalRig) -> None:
+    directory = rig.settings.state_directory / "local"
+    directory.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", HASTY.replace("LINGER = 0", "LINGER = 2"), str(directory)], check=True)
+    assert rig.engines()
+    shutil.rmtree(rig.settings.state_directory)
+    until(lambda: not rig.engines())
+    assert not rig.settings.state_directory.exists()
 
 
 @pytest.fixture
