@@ -143,7 +143,11 @@ class LocalRig(Rig):
     def engines(self) -> list[int]:
         """Return the process of the local engine, if there is one."""
         directory = os.fsencode(self.settings.state_directory / "local")
-        return [pid for pid in all_processes() if words_of(pid)[-1:] == [directory] and b"-m" in words_of(pid)]
+        return [
+            pid
+            for pid in all_processes()
+            if (words := words_of(pid))[-1:] == [directory] and b"ezbatch.local.process" in b" ".join(words)
+        ]
 
 
 def all_processes() -> list[int]:
