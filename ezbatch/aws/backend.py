@@ -166,17 +166,10 @@ class AWSBackend:
 
     def _room_problems(self, plan: Plan, queue: str, room: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
         """Yield the jobs that none of a queue's compute environments can ever run."""
-        usable = [e for e in room if e.get("state") == "ENABLED" and e.get("status") in ("VALID", "UPDATING", None)]
+        usable = [environment for environment in room if _works(environment)]
         if not usable:
-            states = ", ".join(
-                f"{e['computeEnvironmentName']} is {e.get('state', '')} and {e.get('status', '')}".lower()
-                + (f" ({e['statusReason']})" if e.get("statusReason") else "")
-                for e in room
-            )
             remedy = "Enable or mend one, or name another queue"
-            yield Problem(
-                "queue", f"queue {queue!r} has no working compute environment: {states or 'none at all'}", remedy
-            )
+            yield Problem("queue", f"queue {queue!r} has {_no_room(room)}", remedy)
             return
         sizes: dict[str, float] = {}
         for environment in usable:
@@ -218,7 +211,8 @@ class AWSBackend:
             resources = [environments.get(arn, {}).get("computeResources", {}) for arn in order]
             kinds = ", ".join(dict.fromkeys(str(r.get("type", "UNMANAGED")) for r in resources))
             problems = list(self._queue_problems(item["jobQueueName"], {item["jobQueueName"]: item}))
-            state = problems[0].what if problems else "ready"
+            room = [environments[arn] for arn in order if arn in environments]
+            state = problems[0].what if problems else "ready" if any(map(_works, room)) else _no_room(room)
             made.append(
                 Queue(item["jobQueueName"], kinds, state, sum(float(r.get("maxvCpus", 0)) for r in resources) or None)
             )
@@ -438,8 +432,13 @@ class AWSBackend:
     def rebuild(self, run_id: str, queue: str) -> list[Mapping[str, Any]]:
         """Return DescribeJobs' details of every job that AWS has of a run."""
         ids = [job_id for found in accepted_jobs(self.clients, [queue], f"{run_id}-*").values() for job_id in found[:1]]
-        details = self.watcher.look(ids)
-        return [details[job_id] for job_id in ids if job_id in details]
+        return self._of_run(run_id, ids)
+
+    def _of_run(self, run_id: str, job_ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Return the details of those jobs that are the run's: another run's id may begin with this one's."""
+        details = self.watcher.look(job_ids)
+        found = [details[job_id] for job_id in job_ids if job_id in details]
+        return [detail for detail in found if detail.get("tags", {}).get(requests.RUN, run_id) == run_id]
 
     def leftovers(self) -> dict[str, list[Mapping[str, Any]]]:
         """Return the ACTIVE definitions that ezbatch registered, by run."""
@@ -453,11 +452,26 @@ class AWSBackend:
     def live(self, run_id: str, queues: Sequence[str]) -> Counter[JobState]:
         """Return how many jobs of a run are in each state."""
         ids = [i for found in accepted_jobs(self.clients, queues, f"{run_id}-*").values() for i in found]
-        return Counter(JobState(detail["status"]) for detail in self.watcher.look(ids).values())
+        return Counter(JobState(detail["status"]) for detail in self._of_run(run_id, ids))
 
     def deregister(self, arn: str) -> None:
         """Deregister a definition."""
         self.clients.call("batch", "deregister_job_definition", jobDefinition=arn)
+
+
+def _works(environment: Mapping[str, Any]) -> bool:
+    """Return whether a compute environment takes jobs."""
+    return environment.get("state") == "ENABLED" and environment.get("status") in ("VALID", "UPDATING", None)
+
+
+def _no_room(room: Sequence[Mapping[str, Any]]) -> str:
+    """Return why none of a queue's compute environments takes jobs."""
+    states = ", ".join(
+        f"{e['computeEnvironmentName']} is {e.get('state', '')} and {e.get('status', '')}".lower()
+        + (f" ({e['statusReason']})" if e.get("statusReason") else "")
+        for e in room
+    )
+    return f"no working compute environment: {states or 'none at all'}"
 
 
 def _long_ago(stopped: datetime | None) -> bool:

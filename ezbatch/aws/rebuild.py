@@ -51,7 +51,14 @@ def rebuilt(run_id: str, queue: str, details: Sequence[Mapping[str, Any]]) -> Re
     details : sequence of mapping
         DescribeJobs' answers, each job once.
     """
-    names = {detail["jobId"]: _name(run_id, detail) for detail in details}
+    names: dict[str, tuple[str, bool]] = {}
+    taken: set[str] = set()
+    for detail in details:
+        name, join = _name(run_id, detail)
+        if name in taken:  # a tag holds the first 256 letters only
+            name = f"{name} ({detail['jobName']})"
+        taken.add(name)
+        names[detail["jobId"]] = name, join
     jobs: dict[str, EZBatchJob] = {}
     parents: dict[str, tuple[str, ...]] = {}
     planned: dict[str, PlannedJob] = {}

@@ -217,8 +217,9 @@ def plan_setup(
     remains = stack is not None and stack["StackStatus"] in _REMAINS
     fresh = stack is None or remains or stack["StackStatus"].startswith("DELETE")
     notes: list[str] = []
-    if fresh:
+    if stack is None:
         _check_queues(clients, name)
+    if fresh:
         old = {}
     if fresh or vpc is not None or subnets:
         old |= _placed(clients, vpc, subnets, notes)

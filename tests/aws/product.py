@@ -6,7 +6,6 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from ezbatch import EZBatchJob, EZBatchRun, EZBatchWorkflow, Settings
 from ezbatch.aws.backend import AWSBackend
@@ -103,8 +102,3 @@ def assert_clean(rig: Rig) -> None:
     assert rig.duplicates() == {}
     assert rig.definitions("ACTIVE") == []
     assert [view.name for view in rig.jobs() if view.state not in ("SUCCEEDED", "FAILED")] == []
-
-
-def elsewhere(monkeypatch_env: Callable[[str, str], None], directory: Path) -> None:
-    """Move to another machine: its ledger is empty."""
-    monkeypatch_env("EZBATCH_STATE_DIR", str(directory))

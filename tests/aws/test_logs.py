@@ -107,7 +107,7 @@ def test_a_container_that_never_started_has_no_log(rig: Rig) -> None:
 
 def test_a_throttled_log_is_read_all_the_same(rig: Rig) -> None:
     run = end(start(EZBatchWorkflow("w", {"a": job(["sh", "-c", "seq 5"])})))
-    rig.faults.random(4, "GetLogEvents", service="logs", throttle=0.5, drop=0.2, truncate=0.2, max_faults=20)
+    rig.faults.random(4, "GetLogEvents", service="logs", throttle=0.5, drop=0.1, truncate=0.1, max_faults=20)
     assert lines(handle(run.id, backend_of(Pace(5))), "a") == list("12345")
 
 
