@@ -37,7 +37,10 @@ _SECRET_LENGTH = 6
 _QUIET = "opacity:.65"
 _CELL = "text-align:left;padding:1px 12px 1px 0;white-space:nowrap;vertical-align:top;line-height:20px"
 _EDGE = "border:1px solid rgba(128,128,128,.35)"
-_PRE = f"margin:8px 0;padding:8px 12px;{_EDGE};white-space:pre-wrap;font-size:12px;line-height:18px"
+_PRE = (
+    f"margin:8px 0;padding:8px 12px;{_EDGE};white-space:pre-wrap;font-size:12px;line-height:18px;"
+    "font-family:var(--jp-code-font-family, monospace)"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -215,6 +215,8 @@ class RunView:
         ------
         KeyboardInterrupt
             If the waiting was interrupted; the view goes on.
+        RunInterruptedError
+            If the run stands still, and waiting would never end; the view goes on and shows when somebody resumes it.
         """
         begun = time.monotonic()
         terminal = not in_kernel()
@@ -230,6 +232,8 @@ class RunView:
                     self._update_displays(self._live_bundle())
                 if as_text:
                     self._print(terminal=terminal)
+                if self.run.interruption:
+                    self.run.raise_for_status()
         if terminal:
             self._print(terminal=True)
             self._display(self._final or show_run(self.run))
@@ -432,9 +436,7 @@ class RunView:
         if self._widget is not None:
             self._widget.on_msg(self._on_message)
         self._update_displays(self._live_bundle())
-        if old is not None:
-            old.layout.close()
-            old.close()
+        self._close(old)
 
     def _select(self, message: _Message) -> None:
         job, child, attempt = (message.get(name) for name in ("job", "child", "attempt"))
@@ -598,7 +600,12 @@ class RunView:
 
     def _close_widget(self) -> None:
         widget, self._widget = self._widget, None
+        self._close(widget)
+
+    def _close(self, widget: Any) -> None:  # noqa: ANN401 - anywidget has no annotations
+        """Close a widget, and let go of it: something keeps closed ones, and with them would keep this view's files."""
         if widget is not None:
+            widget.on_msg(self._on_message, remove=True)
             widget.layout.close()
             widget.close()
 

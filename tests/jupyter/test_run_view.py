@@ -39,8 +39,8 @@ class Page:
         self.layout = self
         self.told: Callable[[object, dict[str, Any], object], None] = lambda *_: None
 
-    def on_msg(self, callback: Callable[[object, dict[str, Any], object], None]) -> None:
-        self.told = callback
+    def on_msg(self, callback: Callable[[object, dict[str, Any], object], None], *, remove: bool = False) -> None:
+        self.told = (lambda *_: None) if remove else callback
 
     def send(self, message: dict[str, Any]) -> None:
         self.messages.append(message)
