@@ -225,14 +225,14 @@ class JobEditor(Form):
         )
         for part in (self.resources, self.mounts):
             part.on_change(self.changed)
-        self._load(name, job)
+        self.name.value = name
+        self._load(job)
 
     def get_page(self) -> Page | None:
         return self._get_page()
 
-    def _load(self, name: str, job: EZBatchJob) -> None:
+    def _load(self, job: EZBatchJob) -> None:
         with self._silently():
-            self.name.value = name
             self.image.value = job.image
             self.command.value = job.command
             self.resources.value = {field: getattr(job, field) for field in self.resources.value}
@@ -261,10 +261,10 @@ class JobEditor(Form):
             **fields,
         )
 
-    def set(self, name: str, job: EZBatchJob) -> None:
-        """Fill the fields."""
+    def set(self, job: EZBatchJob) -> None:
+        """Fill the fields, all but the name."""
         self.mounts.page = self.get_page()
-        self._load(name, job)
+        self._load(job)
 
     def errors(self) -> list[Problem]:
         """Return what cannot be read."""

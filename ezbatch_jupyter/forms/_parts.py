@@ -29,6 +29,7 @@ __all__ = [
     "Slot",
     "box",
     "button",
+    "discard",
     "markup",
     "place",
     "sentence",
@@ -90,6 +91,15 @@ def button(text: str, act: Callable[[], object], kind: str = "", tooltip: str = 
         made.add_class(name)
     made.on_click(lambda _button: act())
     return made
+
+
+def discard(widget: Widget) -> None:
+    """Close a widget that is no longer shown, with all that is in it."""
+    for child in getattr(widget, "children", ()):
+        discard(child)
+    for part in (getattr(widget, "style", None), widget.layout, widget):
+        if part is not None:
+            part.close()
 
 
 class Page(anywidget.AnyWidget):
@@ -389,8 +399,11 @@ class Pairs:
         return _Pair(self, name, value, shown=shown)
 
     def _set(self, rows: Sequence[_Pair]) -> None:
+        gone = [row for row in self.rows if row not in rows]
         self.rows = list(rows)
         self._box.children = [row.widget for row in rows]
+        for row in gone:
+            discard(row.widget)
 
     def add(self) -> None:
         """Add an empty row, and go there."""
@@ -474,8 +487,10 @@ class _Pair:
         for kind in ("ez-entry", "ez-bare", "ez-code"):
             made.add_class(kind)
         made.observe(self._typed, "value")
-        self._input = made
+        before, self._input = self._input, made
         self._place.children = [made]
+        if before is not None:
+            discard(before)
 
     @property
     def input(self) -> Widget:

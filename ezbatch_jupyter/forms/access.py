@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from ezbatch.s3 import S3Mount
+from ezbatch.s3 import MountCheck, S3Mount
 from ezbatch.settings import Settings
 
 __all__ = ["Finding", "look"]
@@ -43,15 +43,33 @@ def look(mounts: Sequence[tuple[S3Mount, bool]], settings: Settings, *, local: b
     local : bool
         Whether to look into that directory.
 
-    Raises
-    ------
-    BackendError
-        If nothing can be asked at all, such as without credentials.
+    Returns
+    -------
+    list of Finding
+        One for each; a refusal is a finding, and so is that nothing could be asked.
     """
-    return [
-        _stored(mount, settings, is_read=is_read) if local else Finding("PENDING", "not known")
-        for mount, is_read in mounts
-    ]
+    if local:
+        return [_stored(mount, settings, is_read=is_read) for mount, is_read in mounts]
+    from ezbatch.aws import staging
+    from ezbatch.aws.clients import Clients
+
+    reads = [mount for mount, is_read in mounts if is_read]
+    writes = [mount for mount, is_read in mounts if not is_read]
+    found = [_told(check) for check in staging.check(reads, writes, Clients(settings))]
+    # The findings come reads first, as they were asked for; the rows may stand otherwise.
+    of_reads, of_writes = iter(found[: len(reads)]), iter(found[len(reads) :])
+    return [next(of_reads if is_read else of_writes) for _mount, is_read in mounts]
+
+
+def _told(check: MountCheck) -> Finding:
+    text = f"{check.detail[:1].upper()}{check.detail[1:]}."
+    if check.state == "ok":
+        return Finding("SUCCEEDED", "found" if "object" in check.detail else "ok", text)
+    if check.remedy:
+        text = f"{text.rstrip('.')}. {check.remedy}."
+    if check.state == "denied":
+        text += " The job uses its own role, which may be allowed it, so this does not stop Submit."
+    return Finding("PENDING" if check.state == "not checked" else "FAILED", check.state, text)
 
 
 def _stored(mount: S3Mount, settings: Settings, *, is_read: bool) -> Finding:

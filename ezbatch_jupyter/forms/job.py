@@ -130,7 +130,7 @@ class JobForm(Form):
     @value.setter
     def value(self, job: EZBatchJob) -> None:
         with self._silently():
-            self.editor.set(self.name, job)
+            self.editor.set(job)
             self.queues.value = job.queue
         self._refresh()
 

@@ -15,7 +15,7 @@ from ezbatch.s3 import S3Mount, S3Mounts
 from ezbatch.settings import Settings
 from ezbatch.workflow import EZBatchJob
 from ezbatch_jupyter.forms import access
-from ezbatch_jupyter.forms._parts import CROSS, Choice, Entry, Form, Slot, box, button, markup, state_html
+from ezbatch_jupyter.forms._parts import CROSS, Choice, Entry, Form, Slot, box, button, discard, markup, state_html
 from ezbatch_jupyter.forms._work import TooLongError, in_background
 from ezbatch_jupyter.forms.browse import Item, Listing, list_page, parent_of
 
@@ -73,7 +73,11 @@ class MountsForm(Form):
         )
         self.preloader_box.add_class("ez-check")
         self.preloader_box.observe(lambda _change: self.changed(), "value")
-        self.check_button = button("Check access", self.check)
+        self.check_button = button(
+            "Check access",
+            self.check,
+            tooltip="Looks for what is read, and writes and removes an empty object where is written",
+        )
         self.spinner = ipywidgets.HTML()
         self._rows_box = box(kind="ez-rows")
         self.add_read_button = button("Add read", lambda: self.add("read"), "ez-add-read")
@@ -136,10 +140,13 @@ class MountsForm(Form):
 
     @value.setter
     def value(self, mounts: S3Mounts) -> None:
+        before = self.rows
         with self._silently():
             self.reads = [MountRow(self, mount, is_read=True) for mount in mounts.reads]
             self.writes = [MountRow(self, mount, is_read=False) for mount in mounts.writes]
             self._place()
+        for row in before:
+            row.close()
         self._refresh()
 
     def _place(self) -> None:
@@ -172,6 +179,7 @@ class MountsForm(Form):
         at = rows.index(row)
         rows.remove(row)
         self._place()
+        row.close()
         if self.page is not None:
             left = rows[min(at, len(rows) - 1)].kind if rows else "ez-add-read" if row.is_read else "ez-add-write"
             self.page.focus(left)
@@ -332,6 +340,11 @@ class MountRow:
             source, destination = destination, source
         return S3Mount(source, destination, self.recursive.value, self.sse.value, self.key.value, self._options)
 
+    def close(self) -> None:
+        """Take the row's widgets away for good."""
+        self._close_browser()
+        discard(self.widget)
+
     def placed(self, at: int, count: int) -> None:
         """Tell the row where it stands among its like."""
         self.caption.value = ("Read" if self.is_read else "Write") if at == 0 else ""
@@ -403,9 +416,10 @@ class MountRow:
 
     def _close_browser(self) -> None:
         if self._browser is not None:
-            self._browser.closed = True
-            self._browser = None
+            browser, self._browser = self._browser, None
+            browser.closed = True
             self._browser_box.children = []
+            discard(browser.widget)
 
     def picked(self, uri: str) -> None:
         """Take what was picked in the browser."""

@@ -19,7 +19,21 @@ from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
 from ezbatch_jupyter.forms import code
 from ezbatch_jupyter.forms._editor import JobEditor, named, relative
 from ezbatch_jupyter.forms._outlet import Outlet, first_places
-from ezbatch_jupyter.forms._parts import CROSS, Choice, Entry, Fold, Form, Page, Slot, box, button, markup, place, under
+from ezbatch_jupyter.forms._parts import (
+    CROSS,
+    Choice,
+    Entry,
+    Fold,
+    Form,
+    Page,
+    Slot,
+    box,
+    button,
+    discard,
+    markup,
+    place,
+    under,
+)
 from ezbatch_jupyter.forms.graph import GraphInput
 from ezbatch_jupyter.forms.job import field_label, new_job
 from ezbatch_jupyter.forms.queues import QueueForm
@@ -175,6 +189,7 @@ class WorkflowForm(Form):
     # The draft
 
     def _fill(self, workflow: EZBatchWorkflow, job: str | None = None) -> None:
+        gone = list(self._cards.values())
         with self._silently():
             self._jobs = {name: copy.deepcopy(each) for name, each in workflow.jobs.items()}
             self._dependencies = {name: list(parents) for name, parents in workflow.dependencies.items()}
@@ -182,6 +197,8 @@ class WorkflowForm(Form):
             self.name.value = workflow.name
             self.selected = job if job in self._jobs else next(iter(self._jobs), "")
         self._refresh()
+        for card in gone:
+            discard(card.widget)
 
     @property
     def workflow(self) -> EZBatchWorkflow:
@@ -298,7 +315,7 @@ class WorkflowForm(Form):
         order = list(self._jobs)
         at = order.index(name)
         del self._jobs[name]
-        self._cards.pop(name, None)
+        card = self._cards.pop(name, None)
         self._dependencies.pop(name, None)
         for child, parents in list(self._dependencies.items()):
             if name in parents:
@@ -306,6 +323,8 @@ class WorkflowForm(Form):
         rest = list(self._jobs)
         self.selected = rest[min(at, len(rest) - 1)] if rest else ""
         self.changed()
+        if card is not None:
+            discard(card.widget)
 
     def connect(self, parent: str, child: str) -> None:
         """Let a job wait for another; what would make a cycle is not done."""
