@@ -27,9 +27,10 @@ print(len([t for t in threading.enumerate() if t.name.startswith("ezbatch")]),
 """
 
 
-def _run(cells: list[str], where: Path, **kernel: object) -> nbformat.NotebookNode:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(where)}}).execute(**kernel)
+def _run(cells: list[str], where: Path) -> nbformat.NotebookNode:
+    made = [nbformat.v4.new_code_cell(source) for source in cells]  # type: ignore[no-untyped-call] # nbformat has none
+    notebook: nbformat.NotebookNode = nbformat.v4.new_notebook(cells=made)  # type: ignore[no-untyped-call] # likewise
+    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(where)}}).execute()
     return notebook
 
 
