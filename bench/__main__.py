@@ -7,7 +7,7 @@ import importlib
 import sys
 
 #: A module of this folder each, with ``rows()``.
-SECTIONS = ("imports", "planning", "engine")
+SECTIONS = ("imports", "planning", "engine", "aws", "staging")
 
 
 def main() -> int:

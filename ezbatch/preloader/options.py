@@ -26,6 +26,7 @@ _WORDS = frozenset(
 )
 _FILTERS = frozenset({"--exclude", "--include"})
 _SSE = frozenset({"--sse", "--sse-kms-key-id"})
+_ALONE = _NOTHING | _FLAGS | {"--recursive"}
 _VALUES = _FLAGS_WITH_VALUE | _WORDS | _FILTERS | {"--sse-kms-key-id"}
 #: Options that somebody will try, and what to do instead.
 _INSTEAD = {
@@ -141,7 +142,7 @@ def _pairs(words: list[str]) -> Iterator[tuple[str, str | None]]:
         at += 1
         if equals and name.startswith("--"):
             yield name, value
-        elif following is not None and (name in _VALUES or (name == "--sse" and not following.startswith("--"))):
+        elif following is not None and (name in _VALUES or (name not in _ALONE and not following.startswith("--"))):
             yield name, following
             at += 1
         else:

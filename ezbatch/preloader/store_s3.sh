@@ -23,20 +23,20 @@ ez_program=$ez_path'store_s3.py.in'
 s3_ready() {
 	s3_find && return
 	[ "$(id -u 2>/dev/null)" = 0 ] || return
-	for ez_tool in apt-get dnf yum apk; do
-		command -v "$ez_tool" >/dev/null || continue
-		ez_say "$ez_why; until then $ez_tool installs one at every start"
-		case $ez_tool in
+	for ez_manager in apt-get dnf yum apk; do
+		command -v "$ez_manager" >/dev/null || continue
+		ez_say "$ez_why; until then $ez_manager installs one at every start"
+		case $ez_manager in
 		apt-get)
 			apt-get -q update && s3_install python3-boto3 awscli -- env DEBIAN_FRONTEND=noninteractive \
 				apt-get -qy --no-install-recommends install
 			;;
 		apk) s3_install aws-cli py3-boto3 s5cmd -- apk -q add --no-cache ;;
-		*) s3_install awscli awscli-2 awscli2 python3-boto3 -- "$ez_tool" -qy install ;;
+		*) s3_install awscli awscli-2 awscli2 python3-boto3 -- "$ez_manager" -qy install ;;
 		esac >/dev/null 2>&1
 		hash -r
 		s3_find && return
-		ez_why="$ez_why ($ez_tool could not)"
+		ez_why="$ez_why ($ez_manager could not)"
 		return 1
 	done
 	return 1
@@ -130,34 +130,31 @@ s3_s5() { s5cmd $flags "$@"; }
 s3_aws() { LC_ALL=C.UTF-8 aws ${url:+"--endpoint-url=$url"} "$@" $flags; }
 
 s3_python() {
-	s3_do "$ez_client" -c "$ez_program" "$@" "$bucket" "$key" "$here" "$url" "$flags" "$words" "$filters"
+	why=$("$ez_client" -c "$ez_program" "$@" "$bucket" "$key" "$here" "$url" "$flags" "$words" "$filters" 2>&1 >/dev/null)
+	set -- "$?"
+	why=${why##*"$ez_nl"}
+	return "$1"
 }
 
-# s3_head: the size of the object.
-s3_head() {
-	if [ "$ez_client" = aws ]; then
-		s3_aws s3api head-object --bucket "$bucket" --key "$key" --query ContentLength --output text
-		return
-	fi
-	text=$(s3_s5 head --raw "s3://$bucket/$key" 2>&1) || {
-		printf '%s\n' "$text" >&2
-		return 1
-	}
-	# JSON, in which a size of 0 is left out. A string cannot hold this: its quotes would have backslashes.
-	case $text in
-	*',"size":'[0-9]*) text=${text#*',"size":'} ;;
-	*\}) text=0 ;;
-	*) return 1 ;;
-	esac
-	printf '%s\n' "${text%%[!0-9]*}"
-}
-
-# s3_size: sets size.
+# s3_size: sets size, the object's.
 s3_size() {
-	size=$(s3_head 2>/dev/null) || {
-		s3_do s3_head || return
-		return 1
+	if [ "$ez_client" = aws ]; then
+		why=$(s3_aws s3api head-object --bucket "$bucket" --key "$key" --query ContentLength --output text 2>&1)
+	else
+		why=$(s3_s5 head --raw "s3://$bucket/$key" 2>&1)
+	fi || {
+		s3_kind
+		return
 	}
+	# The last line, since there may be warnings before it. s5cmd gives JSON and leaves out a size of 0. No string in it
+	# can hold what is looked for: its quotes would have backslashes.
+	size=${why##*"$ez_nl"}
+	case $size in
+	*',"size":'[0-9]*) size=${size#*',"size":'} ;;
+	*\}) size=0 ;;
+	esac
+	size=${size%%[!0-9]*}
+	[ -n "$size" ]
 }
 
 # s3_lines: what is below the prefix `key`, as the client prints it.
@@ -204,7 +201,8 @@ s3_parse() {
 			line=${line#"${line%%[! ]*}"}
 			line=${line%%[!0-9]*}$ez_tab$cut${line#*[0-9]  }
 			;;
-		None) continue ;;
+		# Nothing, for the AWS CLI; and an empty folder, as consoles make it, for s5cmd.
+		None | '          '*' DIR  '*/) continue ;;
 		[0-9]*"$ez_tab"*) ;;
 		*)
 			s3_no "a key below $key holds a newline, which only boto3 can copy" || return

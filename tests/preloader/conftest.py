@@ -133,9 +133,9 @@ class Bench:
         return finish(self.start(command, read, write, axes, env=env, before=before, nobody=nobody))
 
 
-def finish(process: subprocess.Popen[bytes]) -> Ended:
+def finish(process: subprocess.Popen[bytes], timeout: float = 60) -> Ended:
     """Wait for a process and everything that holds its output."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=timeout)
     return Ended(exit_code(process.returncode), out, err)
 
 
