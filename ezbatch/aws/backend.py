@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -340,12 +341,12 @@ class AWSBackend:
 
     def spans(self, run_id: str, job_id: str) -> list[tuple[datetime, datetime | None]]:
         """Return when the last attempts of an array's children began and ended: ListJobs tells no earlier ones."""
-        found = []
-        for state in ("RUNNING", "SUCCEEDED", "FAILED"):
-            for item in self.clients.pages("batch", "list_jobs", "jobSummaryList", arrayJobId=job_id, jobStatus=state):
-                if item.get("startedAt"):
-                    found.append((time_of(item["startedAt"]), time_of(item.get("stoppedAt"))))
-        return [(started, stopped) for started, stopped in found if started is not None]
+        states = ("RUNNING", "SUCCEEDED", "FAILED")
+        query = {"arrayJobId": job_id}
+        pages = (self.clients.pages("batch", "list_jobs", "jobSummaryList", jobStatus=s, **query) for s in states)
+        items = itertools.chain.from_iterable(pages)
+        spans = [(time_of(item.get("startedAt")), time_of(item.get("stoppedAt"))) for item in items]
+        return [(started, stopped) for started, stopped in spans if started is not None]
 
     def facts(self, queue: str) -> QueueFacts | None:
         """Look at a queue: about ten calls."""

@@ -24,7 +24,7 @@ def answering(status: int, code: str, message: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 - the server's name for it
 
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""

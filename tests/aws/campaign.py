@@ -13,6 +13,7 @@ import random
 import signal
 import threading
 from collections import Counter, defaultdict
+from typing import Any
 
 from ezbatch import EZBatchRun, EZBatchWorkflow
 from ezbatch.aws import requests
@@ -20,7 +21,7 @@ from ezbatch.errors import EZBatchError
 from ezbatch.run import TERMINAL, runs
 
 from .engine import Job, Outcome
-from .product import QUEUE, Pace, backend_of, end, handle, job, start
+from .product import Pace, backend_of, end, handle, job, start
 from .rig import JobView, Rig
 from .submitter import Order, Submitter
 
@@ -98,7 +99,9 @@ class Schedule:
 
         self.rig.virtual(outcome)
         few = [0.0, 0.0, 0.05, 0.15]
-        chances = {kind: rng.choice(few) for kind in ("error", "reset", "drop", "lost", "late", "truncate", "delay")}
+        chances: dict[str, Any] = {
+            kind: rng.choice(few) for kind in ("error", "reset", "drop", "lost", "late", "truncate", "delay")
+        }
         self.rig.faults.random(
             self.seed,
             max_faults=rng.choice([0, 5, 20, 60]),
@@ -129,7 +132,7 @@ class Schedule:
             self.rig.faults.when(action, nth, lambda: self._strike(pid, how, later, twice=twice))
         code = self.submitter.ended()
         assert code != 70, f"{act} raised what is no error of ezbatch"
-        if code < 0 or code == 2:
+        if how and code != 0:
             self.struck = True
             self.tally.struck[f"{act} {how}"] += 1
 
@@ -154,7 +157,7 @@ class Schedule:
                 start(EZBatchWorkflow.from_dict(json.loads(subject)), backend)
                 return
             run = handle(subject, backend)
-            {"resume": run.resume, "cancel": run.cancel, "retry": run.retry, "wait": lambda: end(run)}[act]()
+            {"resume": run.resume, "cancel": run.cancel, "retry": run.retry, "wait": lambda: end(run)}[act]()  # type: ignore[operator] # of different kinds
         except EZBatchError:
             pass  # said in words; what it left is what recovery is for
 
@@ -200,7 +203,8 @@ class Schedule:
         # A killed process's request that a busy machine hands on after all was settled: refused, so nothing came of it.
         stragglers = [line for line in rig.violations if self.struck and "is not ACTIVE" in line]
         self.tally.stragglers += len(stragglers)
-        assert rig.take_violations() == stragglers
+        assert rig.violations == stragglers, rig.violations
+        rig.take_violations()
         self.tally.schedules += 1
 
     def _judge_run(self, run: EZBatchRun, views: dict[str, list[JobView]]) -> None:
@@ -223,8 +227,7 @@ class Schedule:
         cancelled = run._record.cancelled is not None
         if not cancelled:
             assert "MISSING" not in states.values(), f"missing: {states}"
+        expected = "CANCELLED" if cancelled else "FAILED"
         if set(states.values()) == {"SUCCEEDED"}:
             expected = "SUCCEEDED"
-        else:
-            expected = "CANCELLED" if cancelled else "FAILED"
         assert run.state == expected, f"{run} with {states}"

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ezbatch import EZBatchJob, EZBatchRun, EZBatchWorkflow, Settings
 from ezbatch.aws.backend import AWSBackend
@@ -73,7 +74,7 @@ def job(command: str | list[str] = "true", **more: object) -> EZBatchJob:
     return EZBatchJob("busybox", command, **{"vcpus": 0.25, "memory": 512} | more)  # type: ignore[arg-type] # a test's own
 
 
-def flow(*names: str, name: str = "flow", **after: list[str]) -> EZBatchWorkflow:
+def flow(*names: str, name: Any = "flow", **after: Any) -> EZBatchWorkflow:  # noqa: ANN401 - lists of names
     """Return a workflow of jobs that do nothing: ``flow("a", "b", b=["a"])``."""
     return EZBatchWorkflow(name, {one: job() for one in names}, after)
 

@@ -101,7 +101,7 @@ def _child(order: Order) -> int:
         return INTERRUPTED
     except EZBatchError:
         return REFUSED
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - told by the exit code
         traceback.print_exc()
         return 70
     return DONE

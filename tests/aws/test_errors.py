@@ -119,7 +119,7 @@ def test_an_endpoint_that_swallows_connections(monkeypatch: pytest.MonkeyPatch) 
         server.bind(("127.0.0.1", 0))
         server.listen(0)
         for other in (first, second):
-            other.setblocking(False)
+            other.setblocking(False)  # noqa: FBT003 - its only parameter
             other.connect_ex(server.getsockname())
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         assert isinstance(refusal(), UnreachableError)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from ezbatch import EZBatchWorkflow
@@ -25,11 +27,9 @@ def one_line(problems: list[str]) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_was_written(rig: Rig, request: pytest.FixtureRequest) -> None:
-    def check() -> None:
-        assert set(rig.counts()) <= READS
-
-    request.addfinalizer(check)
+def nothing_was_written(rig: Rig) -> Iterator[None]:
+    yield
+    assert set(rig.counts()) <= READS
 
 
 def test_a_queue_that_is_disabled(rig: Rig) -> None:

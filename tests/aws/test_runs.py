@@ -90,7 +90,7 @@ def test_two_resume_at_once(rig: Rig, submitter: Submitter) -> None:
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_cancelling_in_bulk_and_one_by_one(rig: Rig, bulk: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_cancelling_in_bulk_and_one_by_one(rig: Rig, bulk: bool) -> None:
     rig.virtual("manual")
     backend = backend_of()
     if not bulk:
@@ -183,9 +183,7 @@ def moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EZBATCH_STATE_DIR", str(tmp_path / "another-machine"))
 
 
-def test_a_run_is_rebuilt_where_no_ledger_knows_it(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_run_is_rebuilt_where_no_ledger_knows_it(rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rig.options.secrets = {"arn:aws:secretsmanager:us-east-1:123456789012:secret:one": "s"}
     jobs = {
         "plain": job(["sh", "-c", "echo out; echo 'two  words'"], environment={"A": "b c", "EMPTY": ""}),
@@ -257,9 +255,7 @@ def test_a_run_with_joins_mounts_and_arrays_is_rebuilt_and_retried(
     assert_clean(rig)
 
 
-def test_a_run_that_goes_on_is_attached_to_and_ended(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_run_that_goes_on_is_attached_to_and_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rig.virtual("manual")
     made = start(flow("a", "b", b=["a"]))
     moved(monkeypatch, tmp_path)

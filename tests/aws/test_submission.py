@@ -104,7 +104,7 @@ def test_a_job_that_is_refused_takes_the_others_back(rig: Rig) -> None:
     # AWS no longer knows the definition when the last is submitted: it answers ClientException.
     made = flow("a", "b", "c", b=["a"], c=["b"])
 
-    def refuse(run: EZBatchRun) -> None:
+    def refuse(_run: EZBatchRun) -> None:
         for definition in rig.definitions("ACTIVE"):
             rig.client("batch").deregister_job_definition(jobDefinition=definition["jobDefinitionArn"])
 
@@ -170,12 +170,12 @@ def test_ctrl_c_ends_what_was_accepted_and_says_so(rig: Rig) -> None:
 
     once = [KeyboardInterrupt]
 
-    def interrupt(run: EZBatchRun) -> None:
+    def interrupt(_run: EZBatchRun) -> None:
         if once:
             raise once.pop()
 
     chain = {name: [before] for before, name in zip("abcdefg", "bcdefgh", strict=True)}
-    with pytest.raises(KeyboardInterrupt, match="was given up: interrupted.*had been accepted; all were ended"):
+    with pytest.raises(KeyboardInterrupt, match=r"was given up: interrupted.*had been accepted; all were ended"):
         submit(flow(*"abcdefgh", **chain), QUEUE, backend=backend_of(), progress=interrupt)
     (run,) = runs()
     assert run.state == "CANCELLED"

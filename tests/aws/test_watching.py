@@ -49,7 +49,7 @@ def test_a_thousand_live_jobs_take_at_most_sixty_calls_a_minute(rig: Rig) -> Non
     ledger = Ledger(Settings.load().state_directory)
     calls: list[float] = []
 
-    def look(watched: EZBatchRun) -> None:
+    def look(_watched: EZBatchRun) -> None:
         # A job ends after every look, so that the pauses between them stay as short as they get.
         calls.extend([time_.now] * (len(rig.calls("DescribeJobs")) - len(calls)))
         rig.finish(f"*-j{len(calls)}")
@@ -238,4 +238,4 @@ def test_a_right_that_is_missing_keeps_no_run_from_its_end(rig: Rig, caplog: pyt
         rig.client("batch").deregister_job_definition(jobDefinition=definition["jobDefinitionArn"])
     assert end(run).state == "SUCCEEDED"
     assert "stay" not in caplog.text
-    assert QUEUE == run.queue
+    assert run.queue == QUEUE

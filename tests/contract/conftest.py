@@ -24,7 +24,8 @@ def local_rig(state_directory: Path, monkeypatch: pytest.MonkeyPatch) -> LocalRi
 
 def aws_rig(state_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """Set up an account of AWS Batch, as `tests.aws` has it."""
-    from tests.aws.contract import QUEUE, AWSRig, account
+    from tests.aws.contract import AWSRig, account
+    from tests.aws.product import QUEUE
 
     made = account(monkeypatch)
     directory = state_directory.parent / "files"
