@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import os
@@ -17,7 +18,7 @@ from ezbatch import spec
 from ezbatch.aws import requests
 from ezbatch.aws.clients import Clients
 from ezbatch.aws.facts import queue_facts
-from ezbatch.aws.submission import Submission, accepted_jobs, found_jobs, terminate
+from ezbatch.aws.submission import DESCRIBE_AT_ONCE, Submission, accepted_jobs, found_jobs, terminate
 from ezbatch.aws.watching import Watcher, report_of, time_of
 from ezbatch.backend import JobReport, JobState, LogEvent, Queue, QueueFacts
 from ezbatch.errors import (
@@ -94,6 +95,7 @@ class AWSBackend:
         self._account = (clients, Watcher(clients)) if clients is not None else _account(settings)
         self._process = os.getpid()
         self._queues: dict[str, Mapping[str, Any]] = {}
+        self._children: dict[str, tuple[float, JobReport | None]] = {}  # of arrays, and when they were looked at
         self._resumed: set[str] = set()  # runs of which an earlier try may have registered definitions
 
     def _in_this_process(self) -> tuple[Clients, Watcher]:
@@ -327,12 +329,19 @@ class AWSBackend:
     def child(self, run_id: str, job_id: str, name: str, index: int) -> JobReport:
         """Return a report of one child of an array."""
         child_id = f"{job_id}:{index}"
-        detail = self.watcher.look([child_id]).get(child_id)
-        if detail is None:
+        seen, report = self._children.get(child_id, (0.0, None))
+        if report is None or not (report.over or self.clients.clock() - seen < self.poll[0]):
+            # Who asks for one asks for the others next, and a call takes a hundred; what there is not is left out.
+            first = index - index % DESCRIBE_AT_ONCE
+            found = self.watcher.look(f"{job_id}:{n}" for n in range(first, first + DESCRIBE_AT_ONCE))
+            now = self.clients.clock()
+            self._children.update((one, (now, report_of(detail, name))) for one, detail in found.items())
+            report = self._children.get(child_id, (now, None))[1]
+        if report is None:
             raise JobNotFoundError(
                 f"AWS Batch has forgotten {name} of run {run_id}: it keeps ended jobs for some days."
             )
-        return report_of(detail, name)
+        return dataclasses.replace(report, name=name)
 
     def failed_children(self, run_id: str, job_id: str) -> list[int]:
         """Return the indices of an array's children that did not succeed."""

@@ -115,7 +115,7 @@ def test_a_whole_life(shell: Shell) -> None:
     assert "2 jobs submitted to ezbatch" in said
     # Nothing of it is left on AWS, and another machine reads the same.
     assert "0 job definitions deregistered" in shell("gc", "-q", "ezbatch")
-    elsewhere = {"EZBATCH_STATE_DIR": str(shell.directory / "elsewhere"), "EZBATCH_QUEUE": "ezbatch"}
+    elsewhere: dict[str, Any] = {"EZBATCH_STATE_DIR": str(shell.directory / "elsewhere"), "EZBATCH_QUEUE": "ezbatch"}
     assert json.loads(shell("status", run, "--json", **elsewhere))["state"] == "FAILED"
     assert "it breaks" in shell("logs", run, "bad", **elsewhere)
     assert "cannot" not in shell("cancel", run)

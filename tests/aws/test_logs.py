@@ -56,6 +56,14 @@ def test_children_of_an_array(rig: Rig) -> None:
     assert len(rig.children("*-a")) == 3
 
 
+def test_the_logs_of_many_children_take_few_looks(rig: Rig) -> None:
+    rig.virtual(0.0)
+    run = end(start(EZBatchWorkflow("w", {"a": job("true", array=150)})))
+    rig.forget_calls()
+    assert lines(run) == []
+    assert rig.counts()["DescribeJobs"] == 2
+
+
 def test_no_log_yet_is_no_error(rig: Rig) -> None:
     rig.hold("RUNNABLE")
     run = start(flow("a"))
