@@ -26,11 +26,12 @@ demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo) $(VENV)/.editabl
 test: $(VENV)/.dev $(INSTALLED) system-tools  ## the tests (ARGS="-k name" for some of them)
 	@$(RUN) pytest $(ARGS)
 
-check: $(VENV)/.dev $(VENV)/.editable  ## ruff, mypy --strict, shellcheck
+check: $(VENV)/.dev $(VENV)/.editable  ## ruff, mypy --strict, shellcheck, cfn-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/shellcheck $(SHELL_FILES)
+	$(BIN)/cfn-lint ezbatch/aws/template.yaml
 
 lab: $(VENV)/.dev $(VENV)/.editable  ## JupyterLab on notebooks/
 	@$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS) notebooks

@@ -241,7 +241,7 @@ def _told(arguments: argparse.Namespace, found: Environment | JobQueue | None) -
     elif found is None:
         _print(f"{arguments.name}: deleted")
     else:
-        _print(f"{found.name}: {found.state}, {found.status}" + (f" ({found.reason})" if found.reason else ""))
+        _print(f"{found.name}: {found.state}, {found.status}")
     return OK
 
 

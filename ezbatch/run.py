@@ -777,6 +777,16 @@ class EZBatchRun:
         needs = Needs(planned.vcpus, planned.memory, definition.platform, definition.image, planned.timeout)
         return explain(report, self.jobs, self.parents, facts, needs=needs, copies=bool(planned.paths))
 
+    @property
+    def waiting(self) -> dict[str, Explanation]:
+        """Why jobs wait for room, as far as their queues have been looked at: a view's column that says why."""
+        looked = {queue for queue, (_at, facts) in self._facts.items() if facts is not None}
+        return {
+            name: self.explain(name, look=False)
+            for name, report in (self.jobs.items() if looked else ())
+            if report.state is JobState.RUNNABLE and self._planned[name].queue in looked
+        }
+
     def stuck(self) -> dict[str, Explanation]:
         """Look at the queues, and return why each job waits that waits for room.
 

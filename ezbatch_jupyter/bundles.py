@@ -179,7 +179,11 @@ def run_rows(run: EZBatchRun) -> dict[str, Row]:
         name: len(job.indices) if job.indices is not None and job.array_size else job.array_size
         for name, job in planned.items()
     }
-    return rows(run.jobs, run.parents, sizes, {name: job.attempts for name, job in planned.items()})
+    made = rows(run.jobs, run.parents, sizes, {name: job.attempts for name, job in planned.items()})
+    for name, found in run.waiting.items():
+        why = f"{found.cause}: {found.evidence}" if found.evidence else found.cause
+        made[name] = dataclasses.replace(made[name], why=why)
+    return made
 
 
 def secrets_of(run: EZBatchRun) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ezbatch import spec
 from ezbatch.aws import network
-from ezbatch.aws.clients import Clients
+from ezbatch.aws.clients import Clients, pauses
 from ezbatch.errors import BackendError
 from ezbatch.settings import Settings
 
@@ -35,8 +35,8 @@ __all__ = [
 PLATFORMS = ("FARGATE", "FARGATE_SPOT", "EC2", "SPOT")
 #: Compute environments of a queue (AWS Batch user guide, service quotas).
 ENVIRONMENTS_AT_MOST = 3
-#: Seconds between two looks, and for which a state is waited for.
-POLL, PATIENCE = 2.0, 600.0
+#: Seconds for which a state is waited for.
+PATIENCE = 600.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 
@@ -195,7 +195,7 @@ def _settled(
         If it became INVALID, or is not done in time.
     """
     deadline = clients.clock() + PATIENCE
-    while True:
+    for pause in pauses():
         found = look()
         if found is None and gone:
             return None
@@ -207,7 +207,8 @@ def _settled(
         if clients.clock() > deadline:
             state = "not there" if found is None else found.status
             raise BackendError(f"{what} is still {state} after {PATIENCE / 60:.0f} minutes. Look at it again later.")
-        clients.sleep(POLL)
+        clients.sleep(pause)
+    raise AssertionError  # pauses never end
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -398,8 +399,11 @@ def delete_environment(
 def _until_changed(clients: Clients, look: Callable[[], Environment | JobQueue | None]) -> None:
     """Wait until a change of state is over; what is INVALID can be deleted, too."""
     deadline = clients.clock() + PATIENCE
-    while (found := look()) is not None and found.status in ("UPDATING", "CREATING") and clients.clock() < deadline:
-        clients.sleep(POLL)
+    for pause in pauses():
+        found = look()
+        if found is None or found.status not in ("UPDATING", "CREATING") or clients.clock() > deadline:
+            return
+        clients.sleep(pause)
 
 
 # Queues

@@ -61,9 +61,9 @@ def checkup(queue: str, settings: Settings, clients: Clients | None = None) -> I
     clients : Clients, optional
         Instead of those that the settings give.
     """
-    yield _region(settings)
-    clients = clients or Clients(settings)
     needs_aws = "queue" in settings.sources or queue != LOCAL
+    yield _region(settings, needed=needs_aws)
+    clients = clients or Clients(settings)
     try:
         identity, skew = _identity(clients)
     except BackendError as error:
@@ -103,7 +103,7 @@ def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
         yield name, UNKNOWN, str(error), ""
 
 
-def _region(settings: Settings) -> Finding:
+def _region(settings: Settings, *, needed: bool) -> Finding:
     import boto3
 
     region = settings.region
@@ -114,7 +114,8 @@ def _region(settings: Settings) -> Finding:
         except Exception as error:  # noqa: BLE001 - a profile that is not there, a file that cannot be read
             return "Region", WRONG, f"the AWS configuration cannot be used: {error}", "aws configure"
     if region is None:
-        return "Region", WRONG, "none is set", "export AWS_REGION=us-east-1, or the Region that is yours"
+        remedy = "export AWS_REGION=us-east-1, or the Region that is yours" if needed else ""
+        return "Region", WRONG if needed else SKIPPED, "none is set", remedy
     return "Region", OK, f"{region} (from {source})", ""
 
 

@@ -250,6 +250,14 @@ class Clients:
             following = {"nextToken": answer["nextToken"]}
 
 
+def pauses(first: float = 2.0, longest: float = 15.0) -> Iterator[float]:
+    """Yield the seconds to wait between looks at something that may take minutes."""
+    pause = first
+    while True:
+        yield pause
+        pause = min(pause * 1.3, longest)
+
+
 def _operation(method: str) -> str:
     return "".join(word.capitalize() for word in method.split("_"))
 

@@ -17,7 +17,7 @@ from typing import Any
 from ezbatch import names, spec
 from ezbatch.aws import network
 from ezbatch.aws.admin import live_jobs
-from ezbatch.aws.clients import Clients, LostAnswerError, ThrottledError
+from ezbatch.aws.clients import Clients, LostAnswerError, ThrottledError, pauses
 from ezbatch.errors import BackendError, UnreachableError
 from ezbatch.settings import Settings
 
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 NAME = "ezbatch"
 LOG_GROUP = "/aws/batch/job"
-#: Seconds between two looks at a stack, and for which one is waited for: EC2 environments take some minutes.
-POLL, PATIENCE = 3.0, 1800.0
+#: Seconds for which a stack is waited for: EC2 environments take some minutes.
+PATIENCE = 1800.0
 #: The template's own words at the beginning of a stack's description.
 OURS = "ezbatch - "
 #: CloudFormation's names of a stack that can only be deleted.
@@ -489,7 +489,7 @@ def _apply(clients: Clients, plan: SetupPlan) -> str:
 
 def _wait_valid(clients: Clients, queues: Sequence[str]) -> None:
     deadline = clients.clock() + PATIENCE
-    while True:
+    for pause in pauses():
         found = clients.call("batch", "describe_job_queues", jobQueues=list(queues))["jobQueues"]
         states = {str(queue["jobQueueName"]): str(queue.get("status", "")) for queue in found}
         if all(states.get(name) == "VALID" for name in queues):
@@ -502,7 +502,7 @@ def _wait_valid(clients: Clients, queues: Sequence[str]) -> None:
                 f"the stack is made, but its queues are not usable: {shown}{': ' if why else ''}{why}. See what is"
                 " wrong: ezbatch doctor"
             )
-        clients.sleep(POLL)
+        clients.sleep(pause)
 
 
 # Taking down
@@ -675,7 +675,7 @@ def _body(clients: Clients, name: str) -> object:
 def _settle(clients: Clients, name: str) -> Mapping[str, Any] | None:
     """Wait until nothing is under way with a stack, and return it."""
     deadline = clients.clock() + PATIENCE
-    while True:
+    for pause in pauses():
         stack = _stack(clients, name)
         if stack is None or "IN_PROGRESS" not in stack["StackStatus"] or stack["StackStatus"] in _REMAINS:
             return stack
@@ -684,7 +684,8 @@ def _settle(clients: Clients, name: str) -> Mapping[str, Any] | None:
                 f"stack {name} is still {stack['StackStatus']} after {PATIENCE / 60:.0f} minutes. Look at it in the"
                 " CloudFormation console; doing this again goes on waiting."
             )
-        clients.sleep(POLL)
+        clients.sleep(pause)
+    raise AssertionError  # pauses never end
 
 
 def _delete(clients: Clients, name: str) -> None:

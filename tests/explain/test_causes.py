@@ -19,8 +19,8 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 WAITING = [
     (
         (
-            "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - The job resource requirement (vCPU/memory/GPU) is higher"
-            " than that can be met by the CE(s) attached to the job queue."
+            "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - The job resource requirement (vCPU/memory/GPU) is"
+            " higher than that can be met by the CE(s) attached to the job queue."
         ),
         "more than any compute environment",
         "raise maxvCpus",
@@ -226,7 +226,7 @@ def test_a_secret_that_is_not_there(aws_env: Rig, submit: Submit) -> None:
 def ended(aws_env: Rig, submit: Submit, outcome: Outcome, **fields: object) -> tuple[str, str, str]:
     aws_env.queue()
     aws_env.virtual(lambda _job: outcome)
-    run = submit({"a": job(**fields)})
+    run = submit({"a": job("true", **fields)})
     run.wait(progress=False)
     found = run.explain("a")
     with pytest.raises(JobFailedError) as error:

@@ -4,21 +4,30 @@ moto makes queues and compute environments of a stack, but demands a service rol
 deletes them: a teardown would leave them behind. Updates that only turn a condition of the template make nothing new.
 """
 
+# ruff: noqa: ANN401  # moto's models are what they are
+
 from __future__ import annotations
 
 from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from moto.batch.models import ComputeEnvironment, JobQueue, batch_backends
+from moto.batch import models as batch
 from moto.batch.utils import lowercase_first_key
-from moto.cloudformation.models import Stack
-from moto.cloudformation.parsing import ResourceMap
+from moto.cloudformation import models, parsing
 
 Json = dict[str, Any]
 
+# What is filled in is what their types do not say.
+batch_backends: Any = batch.batch_backends
+ComputeEnvironment: Any = batch.ComputeEnvironment
+JobQueue: Any = batch.JobQueue
+Stack: Any = models.Stack
+ResourceMap: Any = parsing.ResourceMap
+
 _parse_template = Stack.parse_template
 _build_resource_diff = ResourceMap.build_resource_diff
+_delete_resource = ResourceMap._delete_resource
 
 
 @cache
@@ -27,7 +36,13 @@ def _parsed(text: str) -> Json:
     return parsed
 
 
-def _diff(resources: ResourceMap, template: Json, parameters: Json | None = None) -> dict[str, list[str]]:
+def _delete(resources: Any, resource: Any, body: Json) -> None:
+    _delete_resource(resources, resource, body)
+    # moto would delete it again with the stack.
+    resources._parsed_resources[resource.logical_resource_id] = None
+
+
+def _diff(resources: Any, template: Json, parameters: Json | None = None) -> dict[str, list[str]]:
     """Return what an update adds, changes and removes, with the template's conditions."""
     found: dict[str, list[str]] = _build_resource_diff(resources, template, parameters)
     future = ResourceMap(
@@ -55,10 +70,10 @@ def _diff(resources: ResourceMap, template: Json, parameters: Json | None = None
     }
 
 
-_parameter_list = Stack.parameter_list.fget
+_parameter_list: Any = Stack.parameter_list.fget
 
 
-def _parameters(stack: Stack) -> list[Json]:
+def _parameters(stack: Any) -> list[Json]:
     """Return the parameters as AWS does: a list as one text with commas."""
     return [
         {**one, "ParameterValue": ",".join(value) if isinstance(value := one["ParameterValue"], list) else str(value)}
@@ -66,9 +81,7 @@ def _parameters(stack: Stack) -> list[Json]:
     ]
 
 
-def _make_environment(
-    _cls: type, name: str, body: Json, account_id: str, region: str, **_kwargs: object
-) -> ComputeEnvironment:
+def _make_environment(name: str, body: Json, account_id: str, region: str, **_kwargs: object) -> ComputeEnvironment:
     properties = body["Properties"]
     backend = batch_backends[account_id][region]
     return backend.create_compute_environment(
@@ -81,7 +94,7 @@ def _make_environment(
     )
 
 
-def _make_queue(_cls: type, name: str, body: Json, account_id: str, region: str, **_kwargs: object) -> JobQueue:
+def _make_queue(name: str, body: Json, account_id: str, region: str, **_kwargs: object) -> JobQueue:
     properties = body["Properties"]
     return batch_backends[account_id][region].create_job_queue(
         queue_name=name,
@@ -94,8 +107,7 @@ def _make_queue(_cls: type, name: str, body: Json, account_id: str, region: str,
 
 
 def _change_environment(
-    _cls: type,
-    original_resource: ComputeEnvironment,
+    original_resource: Any,
     new_resource_name: str,  # noqa: ARG001 - moto's signature
     cloudformation_json: Json,
     account_id: str,  # noqa: ARG001 - likewise
@@ -105,18 +117,18 @@ def _change_environment(
     return original_resource
 
 
-def _change_queue(_cls: type, original_resource: JobQueue, **_kwargs: object) -> JobQueue:
+def _change_queue(original_resource: Any, **_kwargs: object) -> JobQueue:
     return original_resource
 
 
-def _delete_environment(environment: ComputeEnvironment, account_id: str, region: str) -> None:
+def _delete_environment(environment: Any, account_id: str, region: str) -> None:
     backend = batch_backends[account_id][region]
     if any(environment in queue.environments for queue in backend._job_queues.values()):
         raise ValueError("a queue uses it")  # moto then tries again, when the queue is gone
     backend.delete_compute_environment(environment.arn)
 
 
-def _delete_queue(queue: JobQueue, account_id: str, region: str) -> None:
+def _delete_queue(queue: Any, account_id: str, region: str) -> None:
     backend = batch_backends[account_id][region]
     backend.update_job_queue(queue.arn, None, "DISABLED", None, None)
     backend.delete_job_queue(queue.arn)
@@ -124,15 +136,21 @@ def _delete_queue(queue: JobQueue, account_id: str, region: str) -> None:
 
 def fill() -> None:
     """Fill the gaps, once for the process; and parse a template once, which takes moto longer than all the rest."""
-    Stack.parse_template = staticmethod(lambda text: deepcopy(_parsed(text)))
-    Stack.parameter_list = property(_parameters)
-    # What a condition left out is no resource.
-    Stack.stack_resources = property(lambda stack: [one for one in stack.resource_map.values() if one is not None])
-    ResourceMap.build_resource_diff = _diff
-    for kind, make, change, delete in (
-        (ComputeEnvironment, _make_environment, _change_environment, _delete_environment),
-        (JobQueue, _make_queue, _change_queue, _delete_queue),
-    ):
-        kind.create_from_cloudformation_json = classmethod(make)
-        kind.update_from_cloudformation_json = classmethod(change)
-        kind.delete = delete
+    gaps: dict[tuple[Any, str], object] = {
+        (Stack, "parse_template"): staticmethod(lambda text: deepcopy(_parsed(text))),
+        (Stack, "parameter_list"): property(_parameters),
+        # What a condition left out is no resource.
+        (Stack, "stack_resources"): property(
+            lambda stack: [one for one in stack.resource_map.values() if one is not None]
+        ),
+        (ResourceMap, "build_resource_diff"): _diff,
+        (ResourceMap, "_delete_resource"): _delete,
+        (ComputeEnvironment, "create_from_cloudformation_json"): staticmethod(_make_environment),
+        (ComputeEnvironment, "update_from_cloudformation_json"): staticmethod(_change_environment),
+        (ComputeEnvironment, "delete"): _delete_environment,
+        (JobQueue, "create_from_cloudformation_json"): staticmethod(_make_queue),
+        (JobQueue, "update_from_cloudformation_json"): staticmethod(_change_queue),
+        (JobQueue, "delete"): _delete_queue,
+    }
+    for (kind, name), filling in gaps.items():
+        setattr(kind, name, filling)
