@@ -7,7 +7,7 @@ import importlib
 import sys
 
 #: A module of this folder each, with ``rows()``.
-SECTIONS = ("imports", "planning", "engine", "aws", "staging")
+SECTIONS = ("imports", "planning", "engine", "aws", "staging", "browser")
 
 
 def main() -> int:
