@@ -185,6 +185,8 @@ def kill(pids: Iterable[int]) -> None:
 def is_running(pid: int) -> bool:
     """Return whether there is such a process; one that only waits for its parent to ask how it ended has gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        # Until its last thread has gone, too, its files are open and its locks are held.
+        threads = sum(1 for _thread in Path(f"/proc/{pid}/task").iterdir())
+        return threads > 1 or Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
         return False
