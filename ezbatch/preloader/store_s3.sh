@@ -308,7 +308,22 @@ s3_batch() {
 	done
 }
 
-s3_run() { s3_batch "$1" | s3_s5 run; }
+# s3_run get|put: the whole list. What s5cmd can take as one directory or prefix costs half the requests, so it gets a
+# line for each file only where a wildcard, or a filter, would mean something else to it.
+s3_run() {
+	case $here$key$filters in
+	*[*?[\\]* | *--*clude*)
+		s3_batch "$1" | s3_s5 run
+		return
+		;;
+	esac
+	if [ "$1" = get ]; then
+		s3_s5 cp "s3://$bucket/$key*" "$here/"
+	else
+		eval "set -- $words"
+		s3_s5 cp "$@" "$here/" "s3://$bucket/$key"
+	fi
+}
 
 # s3_arrived: does every file of the list have its size here?
 s3_arrived() (

@@ -83,12 +83,14 @@ def test_inputs_and_outputs(cell: Cell, bucket: Bucket) -> None:
     write = [
         S3Mount("in", bucket.uri("we*ird? [x]/"), sse="AES256"),
         S3Mount("deep/er/one ?* [x]", bucket.uri("-copy")),
+        S3Mount("in", bucket.uri("plain")),
     ]
     ended = cell.run(RAN, read, write)
     assert ended == Ended(0, b"ran\n", b"")
     expected = {f"in/{key}": key.encode() for key in keys}
     assert cell.files() == {**expected, "deep/er/one ?* [x]": b""}
     assert bucket.objects("we*ird? [x]/") == {f"we*ird? [x]/{key}": key.encode() for key in keys}
+    assert bucket.objects("plain/") == {f"plain/{key}": key.encode() for key in keys}
     assert bucket.objects("-copy") == {"-copy": b""}
 
 
