@@ -53,12 +53,16 @@ class _Card:
     def __init__(self, owner: WorkflowForm, name: str, job: EZBatchJob) -> None:
         self.owner = owner
         self.key = name
-        self._tags: Any = box(kind="ez-tags")
-        self._add: Choice[str] = Choice("Add a job to wait for", [("add a job", "")], self._added, kind="ez-bare")
+        # A page makes what stands after a change in a box anew: the list would lose the focus among the tags.
+        self._tags: Any = box(kind="ez-taglist")
+        self.parent: Choice[str] = Choice("Job to wait for", [("choose a job", "")], self._chosen, kind="ez-bare")
+        self.add_button = button("Add", self._added, tooltip="Let this job wait for the chosen one")
         self.slot = Slot()
         self.after = box(
             ipywidgets.HTML('<div class="ez-caption">After</div>'),
-            box(self._tags, self.slot.widget, kind="ez-stack"),
+            box(
+                box(self._tags, self.parent.widget, self.add_button, kind="ez-tags"), self.slot.widget, kind="ez-stack"
+            ),
             kind="ez-after ez-group",
         )
         self._shown: list[str] | None = None
@@ -96,13 +100,21 @@ class _Card:
             raise ValueError("another job has this name: choose another")
         return name
 
+    def _chosen(self) -> None:
+        self.add_button.disabled = not self.parent.value
+
     def _added(self) -> None:
-        name = self._add.value
-        if name:
-            self.owner.connect(name, self.key)
+        self.owner.connect(self.parent.value, self.key)
+        self._go_back()
 
     def _left(self, name: str) -> None:
         self.owner.disconnect(name, self.key)
+        self._go_back()
+
+    def _go_back(self) -> None:
+        """Move the focus from a button that has gone."""
+        if self.owner.page is not None:
+            self.owner.page.focus("ez-tags")
 
     def show(self, parents: Sequence[str], possible: Sequence[str], problems: Sequence[Problem]) -> None:
         """Show what the job waits for, and what it could wait for without a cycle."""
@@ -113,11 +125,15 @@ class _Card:
                 text = shorten(name, 32) + ("" if self.owner.has(name) else " (no such job)")
                 leave = functools.partial(self._left, name)
                 tags.append(button(f"{text} {CROSS}", leave, "ez-tag", f"Remove {name}"))
-            self._tags.children = [*tags, self._add.widget]
-        self._add.offer(
-            [("add a job" if possible else "no other job can come before", ""), *((n, n) for n in possible)], ""
-        )
-        self._add.widget.disabled = not possible
+            before = self._tags.children
+            self._tags.children = tags
+            for tag in before:
+                discard(tag)
+        first = "choose a job" if possible else "no other job can come before"
+        chosen = self.parent.value if self.parent.value in possible else ""
+        self.parent.offer([(first, ""), *((name, name) for name in possible)], chosen)
+        self.parent.widget.disabled = not possible
+        self._chosen()
         self.slot.show(problems)
 
 

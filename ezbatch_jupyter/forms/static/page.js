@@ -46,7 +46,7 @@ function render({ model, el }) {
     let tries = 0;
     const look = () => {
       const place = root?.querySelector(`.${CSS.escape(kind)}`);
-      const found = place?.matches("button, input") ? place : place?.querySelector("input:not([type=hidden]), textarea, select, button");
+      const found = place?.matches("button, input") ? place : place?.querySelector(":is(input, textarea, select):enabled") ?? place?.querySelector("button:enabled");
       if (found && found.offsetParent !== null) found.focus();
       else if (tries++ < 40) setTimeout(look, 25);
     };
@@ -75,6 +75,7 @@ function render({ model, el }) {
       set(input, "aria-invalid", input.closest(".ez-bad") ? "true" : null);
     for (const fold of root.querySelectorAll("button.ez-fold, button.ez-more"))
       set(fold, "aria-expanded", String(fold.classList.contains("ez-open")));
+    for (const sign of root.querySelectorAll("button.ez-plain, button.ez-tag")) if (sign.title) set(sign, "aria-label", sign.title);
     for (const radios of root.querySelectorAll(".ez-toggle")) {
       set(radios, "role", "radiogroup");
       set(radios, "aria-label", radios.querySelector(".widget-label")?.textContent ?? "");
@@ -87,6 +88,8 @@ function render({ model, el }) {
   }
   const later = () => { if (!pending) { pending = true; requestAnimationFrame(tie); } };
 
+  const stop = (event) => event.stopPropagation();
+
   function begin() {
     if (gone) return;
     root = el.closest(".ez-form");
@@ -94,7 +97,8 @@ function render({ model, el }) {
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", model.get("label"));
     root.setAttribute("data-lm-suppress-shortcuts", "true");
-    // Some notebooks listen above: what is typed here is not theirs.
+    // The notebook listens above, and would move the focus to its active cell: what is typed here is not its own.
+    for (const kind of ["keydown", "keypress", "keyup"]) root.addEventListener(kind, stop);
     observer = new MutationObserver(later);
     observer.observe(root, { subtree: true, childList: true, attributes: true, attributeFilter: ["class"] });
     tie();
@@ -109,6 +113,7 @@ function render({ model, el }) {
   return () => {
     gone = true;
     observer?.disconnect();
+    for (const kind of ["keydown", "keypress", "keyup"]) root?.removeEventListener(kind, stop);
     model.off("msg:custom", receive);
   };
 }
