@@ -590,6 +590,12 @@ class EZBatchMagics(Magics):
     def _do_form(self, arguments: argparse.Namespace) -> object:
         return self._form(None if arguments.workflow is None else self._workflow(arguments.workflow))
 
+    def _do_doctor(self, arguments: argparse.Namespace) -> None:
+        from ezbatch.diagnosis import doctor
+
+        for check in doctor(arguments.queue, settings=self.settings()):
+            _print(str(check))
+
     def _do_config(self, _arguments: argparse.Namespace) -> Table:
         own = [(f"EZBatch.{name}", str(value), "%config") for name, value in self.configured.given().items()]
         return Table(("setting", "value", "from"), [*_setting_rows(self.settings()), *own])
@@ -638,6 +644,7 @@ _COMMANDS = {
     "cost": "say what a workflow may cost, or what a run has cost, on Fargate",
     "queues": "list this machine and the queues of AWS Batch",
     "form": "edit a workflow in a form",
+    "doctor": "look at what jobs need, and say what mends it",
     "config": "show every setting and where it comes from",
 }
 _LINE_EPILOG = """\
@@ -664,7 +671,7 @@ def line_parser() -> Parser:
 
     for name in ("submit", "plan"):
         made[name].add_argument("workflow", metavar="WF")
-    for name in ("submit", "plan", "cost", "attach"):
+    for name in ("submit", "plan", "cost", "attach", "doctor"):
         made[name].add_argument("-q", "--queue", help="a queue's name or ARN; local is this machine")
     for name in ("submit", "plan", "queues"):
         made[name].add_argument("--profile", metavar="NAME", help="AWS profile")

@@ -205,6 +205,12 @@ def test_queues_are_listed_without_an_account(shell: Shell) -> None:
     assert "cannot be listed" in text
 
 
+def test_doctor_looks_without_an_account(shell: Shell) -> None:
+    text = shell.good("%ezbatch doctor").text
+    assert "credentials" in text.lower()
+    assert "local" in text.lower()
+
+
 def test_config_tells_where_settings_come_from(shell: Shell) -> None:
     text = shell.good("%ezbatch config").text
     assert "environment variable EZBATCH_STATE_DIR" in text
