@@ -10,6 +10,7 @@ import ipywidgets
 from ezbatch.run import EZBatchRun
 from ezbatch_jupyter import run_view
 from ezbatch_jupyter._poller import POLLER
+from ezbatch_jupyter.forms._parts import discard
 from ezbatch_jupyter.run_view import RunView
 
 __all__ = ["FormRunView", "begin"]
@@ -59,7 +60,10 @@ def begin(run: EZBatchRun, root: Any, displays: Sequence[str]) -> FormRunView:  
     view._begin()  # noqa: SLF001 - as above
     for kind in list(root._dom_classes):  # noqa: SLF001 - the form's stylesheet is not the view's
         root.remove_class(kind)
+    before = root.children
     root.children = [made] if made is not None else []
+    for child in before:
+        discard(child)
     view._update_displays(view._live_bundle())  # noqa: SLF001 - as above
     POLLER.add(view)
     return view

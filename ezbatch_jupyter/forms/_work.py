@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from ezbatch_jupyter.run_view import in_kernel
+
 __all__ = ["TooLongError", "in_background"]
 
 T = TypeVar("T")
@@ -29,10 +31,10 @@ def in_background(task: Callable[[], T], done: Callable[[T | BaseException], Non
     timeout : float
         Seconds after which ``done`` gets a :class:`TooLongError`, whatever becomes of the task.
     """
-    try:
-        loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-    except RuntimeError:
-        loop = None
+    loop: asyncio.AbstractEventLoop | None = None
+    if in_kernel():  # elsewhere a loop may be another's, that does not turn before this returns to it
+        with contextlib.suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
     lock = threading.Lock()
     over = False
 

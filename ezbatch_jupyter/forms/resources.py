@@ -387,7 +387,7 @@ def _labelled(problem: Problem) -> str:
 
 
 def _radios(description: str) -> Any:  # noqa: ANN401 - a widget
-    return ipywidgets.RadioButtons(description=description, orientation="horizontal")
+    return ipywidgets.RadioButtons(description=description, orientation="horizontal", tooltip=description)
 
 
 def _caption(text: str, kind: str = "") -> Any:  # noqa: ANN401 - a widget

@@ -15,7 +15,7 @@ from tests.forms.drafts import anything, cell_jobs, odd_jobs
 # Forms have no state between examples but what is set; making them anew takes most of the time.
 relaxed = settings(
     deadline=None,
-    max_examples=40,
+    max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

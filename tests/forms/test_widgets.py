@@ -319,7 +319,7 @@ class Edits(RuleBasedStateMachine):
 
 TestEdits = Edits.TestCase
 TestEdits.settings = settings(
-    max_examples=30, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -507,7 +507,7 @@ class Connections(RuleBasedStateMachine):
 
 TestConnections = Connections.TestCase
 TestConnections.settings = settings(
-    max_examples=8, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=6, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
