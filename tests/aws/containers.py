@@ -210,10 +210,15 @@ class ProcessContainer:
 
     def _kill_strays(self) -> None:
         """Kill what went into another session. Only for a job that was ended: looking at every process takes time."""
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if self._marks and self._marks <= set(path.read_bytes().split(b"\0")):
-                    os.kill(int(path.parent.name), signal.SIGKILL)
+        found = bool(self._marks)
+        while found:
+            # One that is just being made has its parent's name or none: the next round finds it.
+            found = False
+            for path in Path("/proc").glob("[0-9]*/environ"):
+                with contextlib.suppress(OSError):
+                    if self._marks <= set(path.read_bytes().split(b"\0")):
+                        os.kill(int(path.parent.name), signal.SIGKILL)
+                        found = True
 
 
 class Containers:
