@@ -678,7 +678,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 def _cost(arguments: argparse.Namespace) -> int:
     from ezbatch.cost import dollars
-    from ezbatch.run import estimated, spent_by_tag
+    from ezbatch.spending import estimated, spent_by_tag
 
     if arguments.by_tag is not None:
         totals = spent_by_tag(arguments.by_tag)
@@ -731,7 +731,7 @@ def _queues(arguments: argparse.Namespace) -> int:
 
 
 def _gc(arguments: argparse.Namespace) -> int:
-    from ezbatch.run import collect_garbage
+    from ezbatch.garbage import collect_garbage
 
     gone, kept = collect_garbage(arguments.queue)
     if arguments.json:

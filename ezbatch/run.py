@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from ezbatch import ledger as ledgers
 from ezbatch import names, spec
 from ezbatch.backend import Backend, JobReport, JobState, LogEvent, QueueFacts
-from ezbatch.cost import Estimate, Spent, dollars, estimate, spent
+from ezbatch.cost import Spent, dollars, estimate, spent
 from ezbatch.errors import (
     BackendError,
     EZBatchError,
     InvalidWorkflowError,
     JobFailedError,
     JobNotFoundError,
-    LogMissingError,
     Problem,
     RunInterruptedError,
     RunNotFoundError,
@@ -35,6 +34,7 @@ from ezbatch.errors import (
 )
 from ezbatch.explain import Explanation, Needs, explain
 from ezbatch.ledger import Ledger, RunRecord
+from ezbatch.logs import LogReader, Source
 from ezbatch.planning import LOCAL, Plan, PlannedJob, plan
 from ezbatch.settings import Settings
 from ezbatch.stuck import LOOK_EVERY, StuckJobs
@@ -43,7 +43,7 @@ from ezbatch.workflow import EZBatchWorkflow
 if TYPE_CHECKING:
     from ezbatch.progress import Progress
 
-__all__ = ["EZBatchRun", "collect_garbage", "estimated", "runs", "spent_by_tag", "submit"]
+__all__ = ["EZBatchRun", "runs", "submit"]
 
 log = logging.getLogger(__name__)
 
@@ -160,23 +160,6 @@ def _cost_problems(made: Plan, max_cost: float | None) -> list[Problem]:
     return []
 
 
-def estimated(workflow: EZBatchWorkflow, queue: str | None = None, *, settings: Settings | None = None) -> Estimate:
-    """Return what a workflow may cost, by the times that its jobs took in earlier runs where there are some.
-
-    Parameters
-    ----------
-    workflow : EZBatchWorkflow
-        The workflow.
-    queue : str, optional
-        As for :func:`submit`.
-    settings : Settings, optional
-        Instead of those that are set.
-    """
-    settings = settings or Settings.load()
-    made = plan(workflow, queue or settings.queue)
-    return estimate(made, Ledger(settings.state_directory).history(workflow.name))
-
-
 def _new_records(name: str, queue: str, retry_of: str | None) -> Iterator[RunRecord]:
     stem = names.slug(name, 40)
     while True:
@@ -189,71 +172,6 @@ def runs(*, settings: Settings | None = None, limit: int = -1) -> list[EZBatchRu
     settings = settings or Settings.load()
     ledger = Ledger(settings.state_directory)
     return [EZBatchRun(record, ledger, settings=settings) for record in ledger.runs(limit)]
-
-
-def spent_by_tag(key: str, *, settings: Settings | None = None) -> dict[str, float]:
-    """Return what the runs in the ledger that went to AWS have cost, by the value of a tag, in US dollars.
-
-    Parameters
-    ----------
-    key : str
-        The tag's key. Jobs without it are counted under an empty value.
-    settings : Settings, optional
-        Instead of those that are set.
-    """
-    totals: dict[str, float] = {}
-    for run in runs(settings=settings):
-        if run.queue == LOCAL:
-            continue
-        for row in run.cost().rows:
-            value = row.tags.get(key, "")
-            totals[value] = totals.get(value, 0.0) + row.amount
-    return totals
-
-
-def collect_garbage(queue: str | None = None, *, settings: Settings | None = None) -> tuple[list[str], dict[str, str]]:
-    """Deregister the job definitions of runs of which no job is left to run.
-
-    Parameters
-    ----------
-    queue : str, optional
-        Where runs that the ledger does not know may have jobs; those are left alone without it.
-    settings : Settings, optional
-        Instead of those that are set.
-
-    Returns
-    -------
-    tuple of list and dict
-        The ARNs that were deregistered, and for each run whose definitions were kept, why.
-    """
-    from ezbatch.aws.backend import AWSBackend
-
-    settings = settings or Settings.load()
-    ledger = Ledger(settings.state_directory)
-    backend = AWSBackend(settings)
-    known = {record.id: record for record in ledger.runs()}
-    gone: list[str] = []
-    kept: dict[str, str] = {}
-    for run_id, definitions in backend.leftovers().items():
-        record = known.get(run_id)
-        place = record.queue if record is not None else queue
-        if ledger.is_submitting(run_id):
-            kept[run_id] = "it is being submitted"
-        elif place is None:
-            kept[run_id] = "this machine did not submit it; name its queue with -q to look for its jobs"
-        else:
-            counts = backend.live(run_id, [place])
-            live = sum(count for state, count in counts.items() if not state.terminal)
-            if live:
-                kept[run_id] = f"{live} of its jobs have not ended"
-            elif record is None and not counts:
-                kept[run_id] = "no job of it is known: another machine may just be submitting it"
-            else:
-                arns = [str(definition["jobDefinitionArn"]) for definition in definitions]
-                for arn in arns:
-                    backend.deregister(arn)
-                gone += arns
-    return gone, kept
 
 
 class EZBatchRun:
@@ -314,6 +232,16 @@ class EZBatchRun:
         if queue is not None and queue != run.queue:
             log.warning("run %s was submitted to queue %s; %s is not looked at", run.id, run.queue, queue)
         return run.refresh()
+
+    def copy(self) -> EZBatchRun:
+        """Return a handle of the same run that another thread may use: with a connection to the ledger of its own."""
+        ledger = Ledger(self._ledger.directory)
+        return EZBatchRun(self._record, ledger, self._backend, plan=self.plan, settings=self._settings)
+
+    def learn(self, other: EZBatchRun) -> None:
+        """Take over what another handle of the same run has seen."""
+        self._record, self._known = other._record, dict(other._jobs_known())
+        self._interruption = other._interruption
 
     # What is known
 
@@ -724,10 +652,10 @@ class EZBatchRun:
     def _tail(self, report: JobReport, count: int = 8) -> list[str]:
         name = report.name
         if report.children is not None:
-            failed = self._backend.failed_children(self.id, report.job_id)
+            failed = self.failed_children(name)
             if not failed:
                 return []
-            name = f"{name}:{self._own_index(name, failed[0])}"
+            name = f"{name}:{failed[0]}"
         try:
             return [event.message[:400] for event in self.logs(name, tail=count)]
         except EZBatchError as error:
@@ -844,7 +772,7 @@ class EZBatchRun:
         """
         return self._source(job)()
 
-    def _source(self, job: str) -> _Source:
+    def _source(self, job: str) -> Source:
         """Return what reports on a job or child; a job that is called like another's child is meant before it."""
         planned = self._planned.get(job)
         if planned is not None and not planned.join:
@@ -862,7 +790,7 @@ class EZBatchRun:
             return self._reports()[name]
         return report or _unknown(name, job_id)
 
-    def _child(self, array: str, position: int) -> _Source:
+    def _child(self, array: str, position: int) -> Source:
         name = f"{array}:{self._own_index(array, position)}"
         if self._planned[array].array_size is None:
             return lambda: dataclasses.replace(self._report(array), name=name)
@@ -892,6 +820,36 @@ class EZBatchRun:
         indices = self._planned[name].indices
         return position if indices is None else indices[position]
 
+    def failed_children(self, array: str) -> list[int]:
+        """Return the indices of an array's children that have failed, looked up now.
+
+        Parameters
+        ----------
+        array : str
+            An array of the run. The indices are those of the workflow, in a retry of some children too.
+        """
+        failed = self._backend.failed_children(self.id, self._report(array).job_id)
+        return [self._own_index(array, position) for position in failed]
+
+    def log_page(self, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:
+        """Return the next page of one attempt's log and the cursor of the one after it; no events: no more for now.
+
+        Parameters
+        ----------
+        report : JobReport
+            Of the job or the array's child, as :meth:`report` gives it.
+        attempt : int
+            The attempt, from 1.
+        cursor : object, optional
+            What the page before came with. None reads from the start.
+
+        Raises
+        ------
+        LogMissingError
+            If the log is not there.
+        """
+        return self._backend.log(self.id, report, attempt, cursor)
+
     def logs(self, job: str | None = None, *, follow: bool = False, tail: int | None = None) -> Iterator[LogEvent]:
         """Yield the lines that jobs have written, every attempt, oldest first.
 
@@ -910,7 +868,7 @@ class EZBatchRun:
             If the run has no such job or child; raised at once, not with the first line.
         """
         wanted = list(self.jobs) if job is None else [job]
-        sources: list[_Source] = []
+        sources: list[Source] = []
         for name in wanted:
             planned = self._planned.get(name)
             if planned is not None and not planned.join and planned.array_size is not None:
@@ -919,28 +877,25 @@ class EZBatchRun:
                 sources.append(self._source(name))
         return self._lines(sources, follow=follow, tail=tail)
 
-    def _lines(self, sources: Sequence[_Source], *, follow: bool, tail: int | None) -> Iterator[LogEvent]:
+    def _lines(self, sources: Sequence[Source], *, follow: bool, tail: int | None) -> Iterator[LogEvent]:
         alone = len(sources) == 1
-        readers = [(_Reader(self, source, alone=alone), deque[LogEvent](maxlen=tail)) for source in sources]
-        for reader, kept in readers:
+        readers = [LogReader(self._backend, self.id, source, alone=alone) for source in sources]
+        for reader in readers:
             # What is there already, one job after the other.
-            events: Iterable[LogEvent] = reader.new()
-            if tail is not None:
-                kept.extend(events)
-                events = kept
-            yield from events
+            events = reader.new()
+            yield from events if tail is None else deque(events, maxlen=tail)
         pause = self._backend.poll[0]
         while follow and readers:
             self._look()
             came = False
             ended = self.state in TERMINAL or bool(self.interruption)
-            for reader, kept in list(readers):
+            for reader in list(readers):
                 over = reader.over
                 for event in reader.new():
                     came = True
                     yield event
                 if over or ended:
-                    readers.remove((reader, kept))
+                    readers.remove(reader)
             pause = self._backend.poll[0] if came else min(pause * 1.5, self._backend.poll[1])
             if readers:
                 self._sleep(pause)
@@ -1036,9 +991,8 @@ class EZBatchRun:
             if planned.array_size is None or report.state is JobState.BLOCKED or report.forgotten or not report.job_id:
                 only[name] = planned.indices
             else:
-                failed = self._backend.failed_children(self.id, report.job_id)
                 # None that failed is known of where the children are forgotten: then all of them run again.
-                only[name] = [self._own_index(name, position) for position in failed] or planned.indices
+                only[name] = self.failed_children(name) or planned.indices
         if not only:
             message = f"every job of run {self.id} succeeded: nothing to retry. To run it again, submit the workflow."
             raise BackendError(message)
@@ -1106,55 +1060,9 @@ def _rebuilt(run_id: str, queue: str, ledger: Ledger, settings: Settings) -> EZB
     return EZBatchRun(record, ledger, backend, plan=found.plan, settings=settings)
 
 
-#: Reports on one job, or one child of an array, each time it is called.
-_Source = Callable[[], JobReport]
-
-
 def _unknown(name: str, job_id: str = "") -> JobReport:
     """Return the report of a job of which nothing was seen yet."""
     return JobReport(name, job_id, JobState.SUBMITTED)
-
-
-class _Reader:
-    """Reads one job's log, attempt after attempt, as far as it has got."""
-
-    def __init__(self, run: EZBatchRun, source: _Source, *, alone: bool) -> None:
-        self.run = run
-        self.alone = alone  # whether it is the only one: of several, one without a log does not hide the others
-        self.report = source
-        self.done = 0  # attempts read to their end
-        self.cursor: object = None
-        self.came = False  # whether there was a line
-        self.missing: LogMissingError | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether the job had ended when it was last looked at: what is read after that is all there is."""
-        return self.report().over
-
-    def new(self) -> Iterator[LogEvent]:
-        """Yield what has come since the last time."""
-        report = self.report()
-        for attempt in report.attempts:
-            if attempt.number <= self.done:
-                continue
-            while True:
-                try:
-                    events, self.cursor = self.run._backend.log(self.run.id, report, attempt.number, self.cursor)  # noqa: SLF001
-                except LogMissingError as error:
-                    self.missing, events = error, []
-                self.came = self.came or bool(events)
-                yield from events
-                if not events:
-                    break
-            if attempt.stopped is None and not report.over:
-                return
-            self.done, self.cursor = attempt.number, None
-        missing, self.missing = self.missing, None
-        if missing is not None and self.alone and not self.came:
-            raise missing
-        if missing is not None:
-            log.warning("%s", missing)
 
 
 def _quoted(name: str) -> str:

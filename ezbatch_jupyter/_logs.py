@@ -67,7 +67,7 @@ class LogFeed:
         new: deque[tuple[float, str]] = deque(maxlen=LINES)
         for _page in range(PAGES):
             events: list[LogEvent]
-            events, self._cursor = self.run._backend.log(self.run.id, report, self.attempt, self._cursor)  # noqa: SLF001 - pages are the backend's
+            events, self._cursor = self.run.log_page(report, self.attempt, self._cursor)
             if not events:
                 self.complete = stopped
                 break

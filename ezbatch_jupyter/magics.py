@@ -362,7 +362,8 @@ class EZBatchMagics(Magics):
 
         from ezbatch.errors import InvalidWorkflowError
         from ezbatch.planning import plan
-        from ezbatch.run import backend_for, estimated
+        from ezbatch.run import backend_for
+        from ezbatch.spending import estimated
 
         made = plan(workflow, settings.queue)
         display(made)  # type: ignore[no-untyped-call] # IPython's display has no annotations
@@ -556,7 +557,8 @@ class EZBatchMagics(Magics):
 
     def _do_cost(self, arguments: argparse.Namespace) -> Table | None:
         from ezbatch.cost import dollars
-        from ezbatch.run import EZBatchRun, estimated, spent_by_tag
+        from ezbatch.run import EZBatchRun
+        from ezbatch.spending import estimated, spent_by_tag
 
         if arguments.by_tag is not None:
             totals = spent_by_tag(arguments.by_tag, settings=self.settings())

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 from ezbatch.backend import JobReport, JobState
 from ezbatch.errors import EZBatchError
 from ezbatch.explain import Explanation, explain
-from ezbatch.ledger import Ledger
 from ezbatch.progress import glyph
 from ezbatch.run import TERMINAL, EZBatchRun
 from ezbatch_jupyter import bundles, dag, svg
@@ -99,12 +98,6 @@ def show(run: EZBatchRun, *, wait: bool = True) -> RunView:
     return shown
 
 
-def _twin(run: EZBatchRun) -> EZBatchRun:
-    """Return a handle of the same run that another thread may use: with a connection to the ledger of its own."""
-    ledger = Ledger(run._ledger.directory)  # noqa: SLF001 - a handle has no public copy
-    return EZBatchRun(run._record, ledger, run._backend, plan=run.plan)  # noqa: SLF001 - as above
-
-
 def _widget() -> AnyWidget | None:
     """Return a new widget, or None where there is nothing to show one with."""
     if not in_kernel():
@@ -141,7 +134,7 @@ class RunView:
 
     def __init__(self, run: EZBatchRun, *, limit: int = dag.NODES) -> None:
         self.run = run
-        self._own = _twin(run)
+        self._own = run.copy()
         self._limit = limit
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._displays: list[str] = []
@@ -356,8 +349,7 @@ class RunView:
         if run.jobs == before and run.state == state and self._note == note:
             return False
         # The user's handle knows what its view has seen.
-        self.run._record, self.run._known = run._record, dict(run._jobs_known())  # noqa: SLF001 - a handle has no public way
-        self.run._interruption = run._interruption  # noqa: SLF001 - as above
+        self.run.learn(run)
         return True
 
     def _changed_rows(self) -> list[int]:
@@ -704,8 +696,8 @@ class _Panel:
         if self.child not in self.indices:
             failed = []
             if report.state is JobState.FAILED:
-                failed = self.run._backend.failed_children(self.run.id, report.job_id)  # noqa: SLF001 - positions are the backend's
-            self.child = self.indices[failed[0]] if failed else self.indices[0]
+                failed = self.run.failed_children(self.name)
+            self.child = failed[0] if failed else self.indices[0]
         return self.run.report(f"{self.name}:{self.child}")
 
 

@@ -14,7 +14,8 @@ from ezbatch import EZBatchRun, EZBatchWorkflow, S3Mount, S3Mounts, Settings
 from ezbatch.aws.backend import AWSBackend
 from ezbatch.backend import JobState
 from ezbatch.errors import RunNotFoundError
-from ezbatch.run import collect_garbage, runs
+from ezbatch.garbage import collect_garbage
+from ezbatch.run import runs
 
 from .engine import Outcome
 from .product import QUEUE, assert_clean, backend_of, end, flow, handle, job, start

@@ -63,7 +63,12 @@ ALLOWED = {
     "explain": {"backend", "preloader"},
     "database": {"errors"},
     "ledger": {"backend", "errors", "database"},
+    "logs": {"backend", "errors"},
+    "cost": {"backend", "planning"},
+    "options": {"rules", "workflow", "s3", "spec"},
     "progress": {"run"},
+    "spending": {"run", "cost", "ledger", "planning", "settings", "workflow"},
+    "garbage": {"ledger", "settings"},
     "local": {"backend", "planning", "settings", "errors", "spec", "database", "preloader", "names", "s3"},
     "aws": {"backend", "planning", "settings", "errors", "spec", "names", "rules", "preloader", "s3", "workflow"},
     "stuck": {"explain"},
@@ -80,7 +85,7 @@ ALLOWED = {
         "spec",
         "names",
         "workflow",
-        *("cost", "progress"),
+        *("cost", "progress", "logs"),
     },
 }
 #: The only imports upward or sideways, each inside a function: `submit()` and `problems()` of a workflow, `check()` of
@@ -92,6 +97,7 @@ DELEGATES = {
     ("run", "local"),
     ("run", "aws"),
     ("run", "progress"),
+    ("garbage", "aws"),
     ("diagnosis", "local"),
     ("diagnosis", "aws"),
 }
@@ -142,6 +148,11 @@ def test_a_room_imports_only_from_its_left(path: Path) -> None:
         if inside and (own, target) in DELEGATES:
             continue
         assert target in ALLOWED[own], f"{path.name} imports {name}"
+
+
+def test_the_table_has_every_room() -> None:
+    # The command line is a view: it shows whatever there is, and prints.
+    assert {room(path) for path in PACKAGE.rglob("*.py")} == {*ALLOWED, "cli", "cli_aws"}
 
 
 def test_only_one_room_has_boto3() -> None:

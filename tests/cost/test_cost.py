@@ -9,8 +9,8 @@ import pytest
 from ezbatch import EZBatchJob, EZBatchWorkflow, InvalidWorkflowError, JobReport, JobState, plan
 from ezbatch.backend import Attempt
 from ezbatch.cost import PRICES, dollars, estimate, hourly, spent
-from ezbatch.run import estimated
 from ezbatch.settings import Settings
+from ezbatch.spending import estimated
 
 BEGAN = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
