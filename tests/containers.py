@@ -227,7 +227,8 @@ def docker_engine() -> Iterator[ContainerEngine]:
 def podman_engine() -> Iterator[ContainerEngine]:
     """Configure a Podman whose images, containers and state are in a directory of its own."""
     podman = require("podman")
-    runtime = Path(require("crun" if shutil.which("crun", path=SEARCH_PATH) else "runc")).name
+    # crun refuses hosts that have cgroups v1 and v2 side by side, runc takes all of them.
+    runtime = Path(require("runc" if shutil.which("runc", path=SEARCH_PATH) else "crun")).name
     root = _short_directory()
     (root / "containers.conf").write_text(
         '[containers]\nnetns = "host"\nlog_driver = "k8s-file"\n'
