@@ -471,7 +471,8 @@ class Engine:
                 ended = attempt.files.ended.read_text().strip()
             if ended.startswith("true"):
                 return f"OutOfMemoryError: Container killed due to memory usage (over {job.spec['memory']} MiB)"
-            if code == 125 and ended != "false 125":  # noqa: PLR2004 - docker's and podman's own failure
+            # The runtime's own failures have these codes, too; the container's code then is another, or none.
+            if code in runners.START_FAILURES and ended != f"false {code}":
                 image = self.definitions[job.run][job.spec["definition"]]["image"]
                 return runners.start_failure(image, last_lines(attempt.files.log))
         if code in preloader.EXIT_CODES and job.spec["paths"]:

@@ -32,6 +32,9 @@ _KEPT = (
     "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH",
 )
+#: Codes of `docker run` and `podman run` for what they could not start: their own failure, a command that cannot be
+#: invoked (podman: also a failure of its OCI runtime), a command that is not there.
+START_FAILURES = frozenset({125, 126, 127})
 #: What the docker and podman commands themselves look at.
 _CLIENT = (
     "DOCKER_HOST",

@@ -78,6 +78,26 @@ in_containers = pytest.mark.parametrize("place", CONTAINERS, indirect=True)
 at_absolute_paths = pytest.mark.parametrize("place", [*CONTAINERS, "bwrap"], indirect=True)
 
 
+@pytest.mark.parametrize("place", [pytest.param("podman", marks=pytest.mark.containers)], indirect=True)
+def test_a_runtime_that_starts_nothing_is_not_taken_for_the_command(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What crun does where both versions of cgroups are mounted: podman then exits 126, as for a bad command.
+    broken = place.directory / "crun"
+    broken.write_text("#!/bin/sh\necho 'cgroups in hybrid mode not supported' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    configuration = place.directory / "containers.conf"
+    theirs = Path(os.environ["CONTAINERS_CONF"]).read_text(encoding="utf-8")
+    ours = "\n".join(line for line in theirs.splitlines() if not line.startswith("runtime"))
+    configuration.write_text(f'{ours}\nruntime = "broken"\n[engine.runtimes]\nbroken = ["{broken}"]\n')
+    monkeypatch.setenv("CONTAINERS_CONF", str(configuration))
+    run = place.run({"a": "pwd"})
+    assert run.jobs["a"].state is FAILED
+    told = run.explain("a")
+    assert "hybrid mode" in told.evidence
+    assert "could not be started" in told.cause
+
+
 @every_runner
 def test_exit_codes_output_and_variables(place: Place) -> None:
     environment = {"A": "two\nlines 名", "B": "", "HOME": "/elsewhere", "LC_X": "own"}
