@@ -1,4 +1,4 @@
-"""What every test gets (a state directory of its own, no AWS credentials, no user settings), and container engines."""
+"""What every test gets (a state directory of its own, no AWS account, no user settings), engines, a browser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tests import containers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser
+
     from tests.containers import ContainerEngine
+    from tests.jupyter.lab import Lab
 
 
 # A signal that was ignored where the tests were started (nohup) would be ignored in every process they start.
@@ -60,3 +63,30 @@ def container_engine(request: pytest.FixtureRequest) -> ContainerEngine:
     """Each engine in turn."""
     engine: ContainerEngine = request.getfixturevalue(f"{request.param}_engine")
     return engine
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, without a window; one for all tests, since a thread can have one Playwright alone."""
+    from tests.jupyter.lab import chromium
+
+    with chromium(containers.require("chromium")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Lab]:
+    """JupyterLab with a state directory of its own: its kernels outlive a test, and with them their runs."""
+    from tests.jupyter.lab import lab
+
+    state = Path(tempfile.mkdtemp(prefix="ez-", dir="/tmp"))
+    environment = {
+        "EZBATCH_STATE_DIR": str(state),
+        "EZBATCH_CONFIG": str(state / "no-user-settings.toml"),
+        "EZBATCH_LOCAL_RUNNER": "process",
+        "EZBATCH_LOCAL_VCPUS": "20",
+        "EZBATCH_LOCAL_MEMORY": "100000",
+    }
+    with lab(Path(tempfile.mkdtemp(prefix="ez-lab-", dir="/tmp")), environment) as started:
+        yield started
+    shutil.rmtree(state, ignore_errors=True)

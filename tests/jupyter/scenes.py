@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import itertools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -187,12 +190,20 @@ class Stage:
         """Nothing was taken."""
 
 
+@functools.cache
+def _ledgers() -> str:
+    """A directory for ledgers that goes when this process does."""
+    directory = tempfile.mkdtemp(prefix="ez-", dir="/tmp")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
 def staged(flow: EZBatchWorkflow, *reports: JobReport, queue: str = "local") -> tuple[EZBatchRun, Stage]:
     """A run of a workflow on a stage, every job of it pending where no report says otherwise."""
     made = plan(flow, queue)
     stage = Stage()
     stage.put(*(report(each.name, "PENDING") for each in made.jobs), *reports)
-    ledger = Ledger(Path(tempfile.mkdtemp(prefix="ez-", dir="/tmp")))
+    ledger = Ledger(Path(tempfile.mkdtemp(dir=_ledgers())))
     record = RunRecord("shape-abc234", flow.name, queue, RUNNING, START.timestamp(), None, None, None)
     ledger.add(record, json.dumps(flow.to_dict()), made.to_json())
     ledger.accepted(record.id, {each.name: f"id-{each.name}" for each in made.jobs})
