@@ -140,6 +140,10 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     def of_run(made: argparse.ArgumentParser) -> None:
         made.add_argument("run", metavar="RUN")
 
+    def of_last_run(made: argparse.ArgumentParser) -> None:
+        # Only for what looks: what changes a run is told which.
+        made.add_argument("run", metavar="RUN", nargs="?", default="@last", help="default: the last one")
+
     made = add("run", _run, "submit a workflow")
     made.add_argument("file", metavar="FILE")
     queue(made)
@@ -166,11 +170,11 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     as_json(made)
 
     made = add("status", _status, "show a run's jobs")
-    of_run(made)
+    of_last_run(made)
     as_json(made)
 
     made = add("logs", _logs, "show what jobs have written")
-    of_run(made)
+    of_last_run(made)
     made.add_argument("job", metavar="JOB", nargs="?", help="a job, or an array's child such as align:3 (default: all)")
     made.add_argument("-f", "--follow", action="store_true", help="go on until the jobs have ended")
     made.add_argument("--tail", type=int, metavar="N", help="only the last N lines of each job")
@@ -178,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     as_json(made)
 
     made = add("wait", _wait, "wait until a run has ended; Ctrl-C leaves it running")
-    of_run(made)
+    of_last_run(made)
     made.add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting after this long")
     made.add_argument("--cancel-stuck", action="store_true", help="cancel what has been stuck for ten minutes")
     as_json(made)
@@ -218,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     as_json(made)
 
     made = add("explain", _explain, "say why a job is where it is")
-    of_run(made)
+    of_last_run(made)
     made.add_argument("job", metavar="JOB", nargs="?", help="default: the one that needs attention most")
     as_json(made)
     return parser

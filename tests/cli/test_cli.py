@@ -71,6 +71,15 @@ def test_run_and_wait_then_status_logs_and_list(ezbatch: Callable[..., Done], ch
     assert run_id in ezbatch("ls").stdout
 
 
+def test_what_only_looks_looks_at_the_last_run(ezbatch: Callable[..., Done], chain: str) -> None:
+    run_id = ezbatch("run", chain).stdout.split(":")[0]
+    assert run_id in ezbatch("wait").stdout
+    assert run_id in ezbatch("status").stdout
+    assert ezbatch("logs").stdout.splitlines()[-1] == "report | done"
+    assert "succeeded" in ezbatch("explain").stdout
+    assert "RUN" in ezbatch("cancel", check=2).stderr
+
+
 def test_json_is_json(ezbatch: Callable[..., Done], chain: str) -> None:
     run = json.loads(ezbatch("run", chain, "--json").stdout)
     assert run["workflow"] == "align reads"
