@@ -501,9 +501,11 @@ def _plan(arguments: argparse.Namespace) -> int:
     from ezbatch.planning import plan
     from ezbatch.run import backend_for
     from ezbatch.settings import Settings
+    from ezbatch.spending import estimated
 
     settings = Settings.load()
-    made = plan(_load(arguments.file), arguments.queue or settings.queue)
+    workflow = _load(arguments.file)
+    made = plan(workflow, arguments.queue or settings.queue)
     backend = backend_for(made.queue, settings)
     problems = backend.preflight(made)
     if arguments.json:
@@ -512,6 +514,8 @@ def _plan(arguments: argparse.Namespace) -> int:
         _print(str(made))
         for note in backend.notes(made):
             _print(f"\n  Note: {note}.")
+        if not made.local:
+            _print(f"\n  Cost: {estimated(workflow, made.queue, settings=settings).summary}")
     if problems:
         raise InvalidWorkflowError(made.workflow, problems)
     return OK

@@ -173,13 +173,22 @@ class Estimate:
         """The jobs that nothing ends: no timeout, and no earlier run to go by."""
         return tuple(row.name for row in self.rows if row.at_most is None)
 
+    @property
+    def summary(self) -> str:
+        """What it may cost in a line, with the date of the prices."""
+        if self.at_most is None:
+            endless = f"{self.endless[0]} has" if len(self.endless) == 1 else f"{len(self.endless):,} jobs have"
+            text = f"{dollars(self.at_least)} or more, without a limit: {endless} no timeout"
+        else:
+            text = f"{dollars(self.at_least)} to {dollars(self.at_most)}"
+        return f"{text} (Fargate On-Demand, {self.region}, {self.date})"
+
     def __str__(self) -> str:
         table = [("job", "times", "size", "an hour, each", "at least", "at most")]
         for row in self.rows:
-            most = "no limit" if row.at_most is None else dollars(row.at_most)
+            most = limit(row.at_most)
             table.append((row.name, str(row.count), row.size, dollars(row.hourly.total), dollars(row.at_least), most))
-        most = "no limit" if self.at_most is None else dollars(self.at_most)
-        table.append(("all", "", "", "", dollars(self.at_least), most))
+        table.append(("all", "", "", "", dollars(self.at_least), limit(self.at_most)))
         notes = [f"Prices: Fargate On-Demand, {self.region}, {self.date}", *self.notes]
         return "\n".join([*_table(table, words=(0, 2)), "", *(f"{note}." for note in notes)])
 
@@ -353,6 +362,11 @@ def dollars(amount: float) -> str:
     if amount >= 0.995 or amount == 0:  # noqa: PLR2004 - from here on a cent is a small part
         return f"${amount:,.2f}"
     return f"${amount:.3f}" if amount >= 0.0095 else f"${amount:.2g}"  # noqa: PLR2004 - about a cent
+
+
+def limit(amount: float | None) -> str:
+    """Return what something costs at most in words; None has no limit."""
+    return "no limit" if amount is None else dollars(amount)
 
 
 def _table(rows: Sequence[tuple[str, ...]], words: Sequence[int] = (0,)) -> list[str]:

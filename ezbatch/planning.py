@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -150,6 +150,31 @@ class Plan:
     def stages(self) -> int:
         """The number of jobs on the longest path, joins not counted as jobs but as steps."""
         return max((job.stage for job in self.jobs), default=0)
+
+    @property
+    def place(self) -> str:
+        """Where the jobs run, in words."""
+        queues = dict.fromkeys(job.queue for job in self.jobs)
+        return "this machine (queue local)" if self.local else "queue " + ", ".join(queues or [self.queue])
+
+    @property
+    def summary(self) -> str:
+        """How many jobs, arrays, joins, stages and definitions there are, in words."""
+        own = [job for job in self.jobs if not job.join]
+        joins = len(self.jobs) - len(own)
+        parts = [count_text(len(own), "job")]
+        arrays = [job for job in own if job.indices is not None or job.array_size]
+        if arrays:
+            children = sum(len(job.indices) if job.indices is not None else job.array_size or 0 for job in arrays)
+            parts.append(f"{count_text(len(arrays), 'array')} of {children:,} children in all")
+        if joins:
+            parts.append(count_text(joins, "join"))
+        parts += [count_text(self.stages, "stage"), count_text(len(self.definitions), "job definition")]
+        return ", ".join(parts)
+
+    def rows(self) -> dict[str, tuple[str, ...]]:
+        """Return the jobs in words, by name and stage after stage: all, or the first of each stage of a large plan."""
+        return {job.name: _cells(job) for job in _first(self.jobs)}
 
     def definition_of(self, job: PlannedJob) -> PlannedDefinition:
         """Return the definition that a job uses."""
@@ -593,24 +618,15 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+#: What the columns of :meth:`Plan.rows` hold.
+HEADS = ("stage", "job", "array", "size", "tries", "timeout", "after", "command")
+
+
 def _lines(made: Plan) -> Iterator[str]:
-    own = [job for job in made.jobs if not job.join]
-    joins = len(made.jobs) - len(own)
-    parts = [count_text(len(own), "job")]
-    arrays = [job for job in own if job.indices is not None or job.array_size]
-    if arrays:
-        children = sum(len(job.indices) if job.indices is not None else job.array_size or 0 for job in arrays)
-        parts.append(f"{count_text(len(arrays), 'array')} of {children:,} children in all")
-    if joins:
-        parts.append(count_text(joins, "join"))
-    parts += [count_text(made.stages, "stage"), count_text(len(made.definitions), "job definition")]
-    queues = Counter(job.queue for job in made.jobs)
-    where = "this machine (queue local)" if made.local else "queue " + ", ".join(queues or [made.queue])
-    yield f"Plan of {made.workflow!r} on {where}"
-    yield "  " + ", ".join(parts)
+    yield f"Plan of {made.workflow!r} on {made.place}"
+    yield f"  {made.summary}"
     yield ""
-    rows: list[tuple[str, ...]] = [("stage", "job", "array", "size", "tries", "timeout", "after", "command")]
-    rows += [_cells(job) for job in _first(made.jobs)]
+    rows = [HEADS, *made.rows().values()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
         yield (

@@ -11,7 +11,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ezbatch.cost import Estimate, dollars, estimate, limit
 from ezbatch.explain import Explanation
+from ezbatch.planning import HEADS
 from ezbatch.progress import glyph
 from ezbatch_jupyter import dag, svg
 from ezbatch_jupyter.rows import Row, clean, columns, counts_text, masked, rows, run_sign, shorten, times, word
@@ -156,17 +158,41 @@ def workflow_bundle(workflow: EZBatchWorkflow) -> Bundle:
 
 
 def plan_bundle(plan: Plan) -> Bundle:
-    """Return how a plan shows itself: its DAG and the dry run's table."""
+    """Return how a plan shows itself: its DAG, what will be submitted, and on AWS what it may cost."""
     lines = [masked(line) for line in str(plan).splitlines()]
     picture = _picture(plan)
-    parts = [f'<p style="margin:0"><b>{_escaped(plan.workflow)}</b>&ensp;{_quiet("planned, not submitted")}</p>']
+    title = masked(f"{plan.summary}; on {plan.place}; planned, not submitted")
+    parts = [f'<p style="margin:0"><b>{_escaped(plan.workflow)}</b>&ensp;{_quiet(_escaped(title))}</p>']
     if picture is not None:
         parts.append(_dag_image(picture, f"DAG of {plan.workflow}"))
-    block = html.escape("\n".join(clean(line) for line in lines))
-    parts.append(f'<pre style="{_PRE};white-space:pre;overflow-x:auto">{block}</pre>')
-    if len(lines) > LINES:
-        lines = [*lines[: LINES - 1], f"  … and {len(lines) - LINES + 1} more lines: print(plan)"]
-    return _with_picture({"text/html": _box(parts), "text/plain": "\n".join(lines)}, picture)
+    # On this machine nothing is billed.
+    guess = None if plan.local else estimate(plan)
+    parts.append(_plan_table(plan, guess))
+    if guess is not None:
+        parts.append(f'<p style="margin:4px 0 0"><b>Cost</b>&ensp;{_escaped(guess.summary)}</p>')
+    parts += [f'<p style="margin:4px 0 0">{_quiet(_escaped(masked(f"{note}.")))}</p>' for note in plan.notes]
+    last = [] if guess is None else ["", f"  Cost: {guess.summary}"]
+    room = LINES - len(last)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], f"  … and {len(lines) - room + 1} more lines: print(plan)"]
+    return _with_picture({"text/html": _box(parts), "text/plain": "\n".join([*lines, *last])}, picture)
+
+
+def _plan_table(plan: Plan, guess: Estimate | None) -> str:
+    rows = plan.rows()
+    heads: tuple[str, ...] = HEADS
+    if guess is not None:
+        costs = {row.name: (dollars(row.hourly.total), limit(row.at_most)) for row in guess.rows}
+        rows = {name: (*cells[:-2], *costs.get(name, ("", "")), *cells[-2:]) for name, cells in rows.items()}
+        heads = (*HEADS[:-2], "an hour, each", "at most", *HEADS[-2:])
+    body = []
+    for cells in list(rows.values())[:ROWS]:
+        styles = [_CELL] * (len(cells) - 1) + [f"{_CELL};font-family:var(--jp-code-font-family, monospace)"]
+        body.append(_table_row([_escaped(shorten(masked(clean(cell)), 60)) for cell in cells], styles))
+    if len(plan.jobs) > len(body):
+        more = _quiet(f"… and {len(plan.jobs) - len(body):,} more: plan.jobs")
+        body.append(f'<tr><td style="{_CELL}" colspan="{len(heads)}">{more}</td></tr>')
+    return f'<div style="overflow-x:auto">{_table(heads, body)}</div>'
 
 
 # A run
@@ -302,7 +328,6 @@ def _ending_lines(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
 
 def _html_table(table: Sequence[Row]) -> str:
     heads = ("State", "Job", "Attempt", "Queued", "Ran", "Why")
-    head = "".join(f'<th style="{_CELL};font-weight:400;{_QUIET}">{name}</th>' for name in heads)
     body = []
     for row in table[:ROWS]:
         count = f"{_quiet(times(row.size))}" if row.size is not None else ""
@@ -315,13 +340,22 @@ def _html_table(table: Sequence[Row]) -> str:
             _escaped(row.why),
         )
         styles = [_CELL] * (len(cells) - 1) + [f"{_CELL};white-space:normal;overflow-wrap:anywhere"]
-        cells_html = (f'<td style="{style}">{cell}</td>' for style, cell in zip(styles, cells, strict=True))
-        body.append(f"<tr>{''.join(cells_html)}</tr>")
+        body.append(_table_row(cells, styles))
     if len(table) > ROWS:
         left = counts_of(table[ROWS:])
         body.append(f'<tr><td style="{_CELL}" colspan="6">{_quiet(f"… and {counts_text(left)}")}</td></tr>')
+    return _table(heads, body)
+
+
+def _table_row(cells: Sequence[str], styles: Sequence[str]) -> str:
+    made = (f'<td style="{style}">{cell}</td>' for style, cell in zip(styles, cells, strict=True))
+    return f"<tr>{''.join(made)}</tr>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    head = "".join(f'<th style="{_CELL};font-weight:400;{_QUIET}">{name[:1].upper()}{name[1:]}</th>' for name in heads)
     return (
-        f'<table style="margin:4px 0 0;font-size:13px;border-collapse:collapse"><tr>{head}</tr>{"".join(body)}</table>'
+        f'<table style="margin:4px 0 0;font-size:13px;border-collapse:collapse"><tr>{head}</tr>{"".join(rows)}</table>'
     )
 
 

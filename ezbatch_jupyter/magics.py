@@ -374,7 +374,9 @@ class EZBatchMagics(Magics):
             _print(f"Note: {note}.")
         problems = backend.preflight(made)
         if not made.local and not problems:
-            _print(str(estimated(workflow, settings=settings)))
+            guess = estimated(workflow, settings=settings)
+            if any(row.observed for row in guess.rows):
+                _print(f"Cost, going by earlier runs: {guess.summary}. By job: %ezbatch cost")
         if problems:
             raise InvalidWorkflowError(made.workflow, problems)
 

@@ -98,7 +98,9 @@ def test_a_whole_life(shell: Shell) -> None:
     shown = shell("queues")
     assert "ezbatch" in shown
     assert "FARGATE" in shown
-    assert "bad" in shell("plan", "w.json", "-q", "ezbatch")
+    planned = shell("plan", "w.json", "-q", "ezbatch")
+    assert "bad" in planned
+    assert "Cost: " in planned
     said = shell("run", "w.json", "-q", "ezbatch", "--wait", code=FAILED)
     assert "'bad' failed" in said
     assert "it breaks" in said

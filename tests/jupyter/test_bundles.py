@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import subprocess
@@ -57,7 +58,18 @@ def test_a_workflow_shows_its_problems(shell: InteractiveShell) -> None:
 def test_a_plan_shows_its_table(shell: InteractiveShell) -> None:
     found = shown(shell, plan(scenes.cohort()))
     assert "stage  job" in found["text/plain"]
-    assert "stage  job" in found["text/html"]
+    assert ">Stage</th>" in found["text/html"]
+    assert "Cost" not in found["text/html"], "on this machine nothing is billed"
+
+
+def test_a_plan_for_aws_shows_what_it_may_cost(shell: InteractiveShell) -> None:
+    job = EZBatchJob("image", "echo hi", vcpus=1, memory=2048, timeout=3600)
+    found = shown(shell, plan(EZBatchWorkflow("one", {"a": job}), "genomics"))
+    for text in (found["text/html"], found["text/plain"]):
+        assert "to $0.049 (Fargate On-Demand, us-east-1, 2026-03)" in text
+    assert ">At most</th>" in found["text/html"]
+    endless = shown(shell, plan(EZBatchWorkflow("one", {"a": dataclasses.replace(job, timeout=None)}), "genomics"))
+    assert "without a limit: a has no timeout" in endless["text/plain"]
 
 
 def test_unloading_takes_it_all_back(shell: InteractiveShell) -> None:
