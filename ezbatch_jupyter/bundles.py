@@ -59,12 +59,15 @@ class Ending:
         The last lines that the job wrote.
     where : str
         Where the jobs ran.
+    child : int, optional
+        Which of an array's children wrote that log.
     """
 
     job: str = ""
     explanation: Explanation | None = None
     log: Sequence[str] = ()
     where: str = ""
+    child: int | None = None
 
 
 def _escaped(text: object) -> str:
@@ -162,7 +165,7 @@ def plan_bundle(plan: Plan) -> Bundle:
     lines = [masked(line) for line in str(plan).splitlines()]
     picture = _picture(plan)
     title = masked(f"{plan.summary}; on {plan.place}; planned, not submitted")
-    parts = [f'<p style="margin:0"><b>{_escaped(plan.workflow)}</b>&ensp;{_quiet(_escaped(title))}</p>']
+    parts = [f'<p style="margin:0"><b>{_escaped(plan.workflow)}</b>&ensp;{_quiet(title)}</p>']
     if picture is not None:
         parts.append(_dag_image(picture, f"DAG of {plan.workflow}"))
     # On this machine nothing is billed.
@@ -170,7 +173,7 @@ def plan_bundle(plan: Plan) -> Bundle:
     parts.append(_plan_table(plan, guess))
     if guess is not None:
         parts.append(f'<p style="margin:4px 0 0"><b>Cost</b>&ensp;{_escaped(guess.summary)}</p>')
-    parts += [f'<p style="margin:4px 0 0">{_quiet(_escaped(masked(f"{note}.")))}</p>' for note in plan.notes]
+    parts += [f'<p style="margin:4px 0 0">{_quiet(masked(f"{note}."))}</p>' for note in plan.notes]
     last = [] if guess is None else ["", f"  Cost: {guess.summary}"]
     room = LINES - len(last)
     if len(lines) > room:
@@ -313,8 +316,15 @@ def _ending_html(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
         )
         parts.append(f'<table style="margin:8px 0 0;font-size:13px">{said}</table>')
     if ending.log:
+        if ending.child is not None:
+            parts.append(f'<p style="margin:8px 0 0;font-size:12px">{_quiet(_whose_log(ending))}</p>')
         parts.append(_text_block("\n".join(hidden(clean(line, 400)) for line in ending.log)))
     return parts
+
+
+def _whose_log(ending: Ending) -> str:
+    job = clean(ending.job)
+    return f"The end of the log of {job}:{ending.child}; of another child: %ezbatch logs RUN {job}:NUMBER"
 
 
 def _ending_lines(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
@@ -322,6 +332,7 @@ def _ending_lines(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
     if ending.explanation is not None:
         lines += ["", f"  {hidden(clean(ending.job))}: {hidden(clean(str(ending.explanation)))}"]
     if ending.log:
+        lines += [f"  {_whose_log(ending)}"] if ending.child is not None else []
         lines += ["", *(f"    {hidden(clean(line, 400))}" for line in ending.log[-12:])]
     return lines
 

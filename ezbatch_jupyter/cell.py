@@ -489,6 +489,9 @@ def _check_map(name: str, array: list[dict[str, Any]] | dict[str, list[Any]]) ->
 # Where every setting came from
 
 
+_UNITS = {"memory": "MiB", "storage_size": "GiB", "timeout": "s"}
+
+
 def settings_rows(cell: Cell, job: EZBatchJob, name: str) -> Iterator[tuple[str, str, str]]:
     """Yield label, value and origin of everything the cell's job was made of. Environment values are not told."""
     values = cell.values
@@ -516,7 +519,7 @@ def settings_rows(cell: Cell, job: EZBatchJob, name: str) -> Iterator[tuple[str,
             default = "default"
             if other in cell.origins and value != getattr(EZBatchJob, field):
                 default = f"the least for the {other} given"
-            yield label, f"{value} MiB" if field == "memory" else str(value), cell.given(field, default)
+            yield label, f"{value} {_UNITS[field]}" if field in _UNITS else str(value), cell.given(field, default)
     for field in ("read", "write"):
         for mount in getattr(values, field):
             yield field, " -> ".join(mount), cell.given(f"{field}:{mount}")

@@ -612,16 +612,18 @@ class RunView:
             return bundles.Ending()
         job = failed[0] if failed else self._names[0]
         tail: list[str] = []
+        child: int | None = None
         explanation = run.explain(job) if failed else None
         try:
             panel = _Panel(run, self._names.index(job), job, None, None)
             panel.read()
             tail = [text for _time, text in panel.lines][-_TAIL:]
+            child = panel.child
             where = _where(run) if single else ""
         except EZBatchError as error:
             log.info("the end of the log of %s cannot be kept: %s", job, error)
             where = ""
-        return bundles.Ending(job, explanation, [plain(line) for line in tail], where)
+        return bundles.Ending(job, explanation, [plain(line) for line in tail], where, child)
 
 
 class _Panel:

@@ -122,6 +122,14 @@ def test_what_is_kept_holds_no_secret() -> None:
     assert "https://bucket.s3.amazonaws.com/key?…" in found["text/plain"]
 
 
+def test_the_log_of_one_child_is_not_taken_for_the_whole_arrays() -> None:
+    run, _stage = scenes.staged(scenes.workflow({"each": []}, each=3), scenes.report("each", "SUCCEEDED"))
+    run.refresh()
+    found = bundles.run_bundle(run, bundles.Ending("each", None, ["first"], "", 0))
+    for text in (found["text/html"], found["text/plain"]):
+        assert "The end of the log of each:0; of another child: %ezbatch logs RUN each:NUMBER" in text
+
+
 def test_a_repr_never_raises(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(EZBatchWorkflow):
         def problems(self) -> list[Problem]:

@@ -247,7 +247,9 @@ def test_dry_run_shows_the_plan_and_where_every_setting_came_from(
     monkeypatch.setenv("EZBATCH_QUEUE", "local")
     shell.good('%config EZBatch.image = "busybox:1"')
     shell.good("secret = 'do not tell'")
-    text = shell.good("%%ezbatch -n x --dry-run -v secret --profile me\n#EZ --memory 30G -e A=hidden\necho hi").text
+    text = shell.good(
+        "%%ezbatch -n x --dry-run -v secret --profile me\n#EZ --memory 30G --timeout 2h -e A=hidden\necho hi"
+    ).text
     rows = {line.split()[0]: line for line in text.splitlines() if line.split()}
     assert "1 job, 1 stage" in text
     for label, value, origin in [
@@ -255,6 +257,7 @@ def test_dry_run_shows_the_plan_and_where_every_setting_came_from(
         ("image", "busybox:1", "%config EZBatch.image"),
         ("memory", "30720 MiB", "#EZ, line 2 of the cell"),
         ("vcpus", "4", "the least for the memory given"),
+        ("timeout", "7200 s", "#EZ, line 2 of the cell"),
         ("lang", "sh", "default"),
         ("queue", "local", "environment variable EZBATCH_QUEUE"),
         ("profile", "me", "magic line"),
