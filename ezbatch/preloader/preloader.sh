@@ -26,7 +26,7 @@
 
 ez_nl='
 '
-ez_pids='' ez_child='' ez_timer='' ez_caught='' ez_term='' ez_seen='' ez_phase='' ez_code=0
+ez_pids='' ez_child='' ez_timer='' ez_caught='' ez_term='' ez_seen='' ez_phase='' ez_code=0 ez_err=2
 
 # ez_say TEXT: one line on stderr, whatever TEXT holds, because the last line is what people and `explain` read.
 ez_say() {
@@ -37,7 +37,7 @@ ez_say() {
 		*) break ;;
 		esac
 	done
-	printf 'ezbatch: %s\n' "$ez_text" >&2
+	printf 'ezbatch: %s\n' "$ez_text" >&"$ez_err"
 }
 
 # ez_quit CODE TEXT
@@ -284,13 +284,17 @@ eval "ez_copy get $ez_read" || exit 190
 [ -n "$ez_write" ] || exec "$@" </dev/null
 
 ez_phase='start'
-(ez_run "$@") </dev/null &
-ez_child=$!
-ez_phase='run'
-# A signal that came between the fork and the line above has been noted but not passed on.
-[ -z "$ez_caught" ] || kill -s "$ez_caught" "$ez_child" 2>/dev/null
-ez_wait "$ez_child"
-ez_code=$?
+# When a command is killed, bash says so ("Killed") wherever it notices, which may be before the wait.
+{
+	ez_err=3
+	(ez_run "$@") </dev/null 2>&3 3>&- &
+	ez_child=$!
+	ez_phase='run'
+	# A signal that came between the fork and the line above has been noted but not passed on.
+	[ -z "$ez_caught" ] || kill -s "$ez_caught" "$ez_child"
+	ez_wait "$ez_child"
+} 3>&2 2>/dev/null
+ez_code=$? ez_err=2
 
 ez_phase='put'
 eval "ez_copy put $ez_write"

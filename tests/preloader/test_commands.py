@@ -177,6 +177,18 @@ def test_any_argv_arrives_byte_for_byte(dash: Bench, shell: str, copies: bool, w
     assert ended == Ended(0, b"".join(os.fsencode(each) + b"\0" for each in words), b"")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="it becomes another user")
+def test_bash_says_nothing_about_a_command_that_was_killed_before_it_waited(dash: Bench) -> None:
+    bench = Bench(SHELLS["bash"], dash.top)
+    bench.file("out")
+    # Each step of the script takes its time while the command lives. From root, bash would take no PS4.
+    slow = {"SHELLOPTS": "xtrace", "PS4": "$(kill -0 $! 2>/dev/null && sleep 0.2)+ "}
+    write = [S3Mount("out", "s3://bucket/out")]
+    ended = bench.run([SH, "-c", "kill -KILL $$"], [], write, env=slow, nobody=True)
+    assert ended.code == 137
+    assert b"Killed" not in ended.err
+
+
 @pytest.mark.parametrize("copies", [False, True])
 def test_a_command_without_a_shell(bench: Bench, copies: bool) -> None:
     bench.file("out")
