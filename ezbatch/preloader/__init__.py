@@ -11,9 +11,12 @@ from __future__ import annotations
 import base64
 import functools
 import importlib.resources
+import itertools
 import re
 import shlex
+import string
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,7 +102,9 @@ class Wrapped:
 
 @functools.cache
 def script(stores: tuple[str, ...] = STORES) -> str:
-    """Return the text of the preloader, its comments, blank lines and indentation left out to stay small.
+    """Return the text of the preloader, made small: a job definition has to hold it beside what the job brings.
+
+    Comments, blank lines and indentation are left out, names of its own are shortened, and Python is packed.
 
     Parameters
     ----------
@@ -107,13 +112,25 @@ def script(stores: tuple[str, ...] = STORES) -> str:
         Some of `STORES`: what the script can copy from and to.
     """
     # The functions of the stores come first, then the part that uses them and runs.
-    return "".join(map(_part, (*(f"store_{store}.sh" for store in stores), "preloader.sh")))
+    text = "".join(map(_part, (*(f"store_{store}.sh" for store in stores), "preloader.sh")))
+    return re.sub(r"'(\w+\.py\.in)'", lambda match: f"'{_packed(match[1])}'", _with_short_names(text))
 
 
 def _part(name: str) -> str:
     lines = map(str.strip, _read(name).splitlines())
     text = "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
-    return re.sub(r"'(\w+\.py\.in)'", lambda match: f"'{_packed(match[1])}'", text)
+    # A newline takes two characters of JSON: no more of them than the shell needs.
+    text = text.replace("\\\n", "").replace(";;\n", ";;")
+    return re.sub(r"(?<=\s)(then|do|else|in|\{|&&|\|\|?)\n", r"\1 ", text)
+
+
+def _with_short_names(text: str) -> str:
+    """Shorten the names that begin with ``ez_``, ``s3_`` and ``dir_``, but for those that the script puts together."""
+    counts = Counter(re.findall(r"\b(?:ez|s3|dir)_(?!(?:ready|get|put)\b)\w+", text))
+    letters = string.ascii_letters
+    short = (f"ez_{letter}" for letter in (*letters, *map("".join, itertools.product(letters, letters))))
+    found = dict(zip((name for name, _count in counts.most_common()), short, strict=False))
+    return re.sub(r"\b(?:ez|s3|dir)_\w+", lambda match: found.get(match[0], match[0]), text)
 
 
 def _python(name: str) -> str:
