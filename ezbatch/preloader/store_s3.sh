@@ -334,7 +334,8 @@ s3_arrived() (
 	for line in $list; do
 		name=${line#*"$ez_tab"}
 		[ -f "$here/$name" ] || return
-		set -- "$@" "$name"
+		# A name may begin with / or -.
+		set -- "$@" "./$name"
 		sizes=$sizes${line%%"$ez_tab"*}$ez_nl
 		[ "$#" -ge 100 ] || continue
 		s3_same "$@" || return
@@ -344,7 +345,24 @@ s3_arrived() (
 	[ "$#" -eq 0 ] || s3_same "$@"
 )
 
-s3_same() { [ "$(cd "$here/" && stat -Lc %s -- "$@")$ez_nl" = "$sizes" ]; }
+s3_same() { [ "$(cd "$here/" && stat -Lc %s "$@")$ez_nl" = "$sizes" ]; }
+
+# s3_paths: the names of the list as the file system takes them, for which // is / and /./ is /.
+s3_paths() {
+	IFS=$ez_nl
+	set -f
+	for line in $list; do
+		name=/${line#*"$ez_tab"}
+		while :; do
+			case $name in
+			*//*) name=${name%%//*}/${name#*//} ;;
+			*/./*) name=${name%%/./*}/${name#*/./} ;;
+			*) break ;;
+			esac
+		done
+		printf '%s\n' "$name"
+	done
+}
 
 s3_get() {
 	s3_begin "$1" "$2" "$6" || return
@@ -390,6 +408,14 @@ s3_get() {
 	why='no objects under this prefix'
 	[ "$what" = tree ] || why='no such object'
 	[ -n "$list" ] || return 2
+	case $list in *"$ez_tab"/* | *"$ez_tab"./* | *//* | */./*)
+		why=$(s3_paths | sort | uniq -d)
+		if [ -n "$why" ]; then
+			why="two keys would be one file, ${why##*"$ez_nl"}"
+			return 2
+		fi
+		;;
+	esac
 	here=${here%/}
 	s3_do mkdir -p "$here/" || return
 	if [ "$ez_client" = aws ]; then

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ezbatch.preloader import EXIT_NO_CLIENT
+from ezbatch.preloader import EXIT_DOWNLOAD, EXIT_NO_CLIENT
 from ezbatch.s3 import S3Mount
 from tests.preloader.conftest import Ended
 from tests.staging.conftest import CLIENTS, Bucket, Cell, make_cell
@@ -109,6 +109,20 @@ def test_the_program_for_boto3_is_one_for_old_pythons_too() -> None:
     program = preloader._python("store_s3.py.in")
     assert "'" not in preloader._packed("store_s3.py.in")
     ast.parse(program, feature_version=(3, 7))
+
+
+def test_keys_that_a_file_system_takes_for_others(each: Cell, bucket: Bucket) -> None:
+    """No file is quietly written over another, and a name that begins with a slash is not looked for in the root."""
+    for key in ("one//a", "one/b//./c", "two/a", "two//a", "three/b//a", "three/b/./a"):
+        bucket.put(key, key[:3].encode())
+    assert each.run(RAN, [S3Mount(bucket.uri("one/"), "one")]) == Ended(0, b"ran\n", b"")
+    assert each.files() == {"one/a": b"one", "one/b/c": b"one"}
+    ended = each.run(RAN, [S3Mount(bucket.uri("two/"), "two"), S3Mount(bucket.uri("three/"), "three")])
+    assert (ended.code, ended.out) == (EXIT_DOWNLOAD, b"")
+    assert sorted(ended.err.decode().splitlines()) == [
+        f"ezbatch: download failed: {bucket.uri('three/')}: two keys would be one file, /b/a; the command was not run",
+        f"ezbatch: download failed: {bucket.uri('two/')}: two keys would be one file, /a; the command was not run",
+    ]
 
 
 def test_nothing_is_left_behind(each: Cell, bucket: Bucket) -> None:
