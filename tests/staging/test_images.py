@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ezbatch.preloader import EXIT_DOWNLOAD, EXIT_NO_CLIENT
+from ezbatch.preloader import EXIT_DOWNLOAD, EXIT_NO_CLIENT, wrap
 from ezbatch.s3 import S3Mount
 from tests.preloader.conftest import Ended
-from tests.staging.conftest import CLIENTS, Bucket, Cell, make_cell
+from tests.staging.conftest import CLIENTS, CREDENTIALS, Bucket, Cell, make_cell, s5cmd
 
 if TYPE_CHECKING:
+    from tests.containers import ContainerEngine
     from tests.staging.proxy import Proxy
 
 RAN = ["/bin/sh", "-c", "echo ran"]
@@ -109,6 +110,28 @@ def test_the_program_for_boto3_is_one_for_old_pythons_too() -> None:
     program = preloader._python("store_s3.py.in")
     assert "'" not in preloader._packed("store_s3.py.in")
     ast.parse(program, feature_version=(3, 7))
+
+
+@pytest.mark.containers
+def test_a_small_image_as_it_is(docker_engine: ContainerEngine, server: str, bucket: Bucket) -> None:
+    """An image like Alpine's, with nothing but busybox and s5cmd: its own shell and tools, nobody's rights."""
+    programs = {"usr/local/bin/s5cmd": s5cmd()}
+    image = docker_engine.image("ezbatch-staging/busybox-s5cmd:1", "busybox", programs)
+    bucket.put("p/a b", b"1")
+    bucket.put("p/c/d", b"2")
+    bucket.put("one", b"3")
+    read = [S3Mount(bucket.uri("p"), "/work/in"), S3Mount(bucket.uri("one"), "/work/one")]
+    write = [S3Mount("/work/in", bucket.uri("many")), S3Mount("/work/one", bucket.uri("copy"))]
+    wrapped = wrap(["/bin/sh", "-c", "echo ran; id -u"], read, write, stores=("s3",))
+    variables = {**CREDENTIALS, "AWS_ENDPOINT_URL": server, **wrapped.environment}
+    options = ["--rm", "--network", "host", "--read-only", "--user", "65534:65534", "--tmpfs", "/work:mode=1777"]
+    options += [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+    done = docker_engine.run(
+        "run", *options, "--entrypoint", wrapped.command[0], image, *wrapped.command[1:], check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n65534\n", "")
+    assert bucket.objects("many/") == {"many/a b": b"1", "many/c/d": b"2"}
+    assert bucket.objects("copy") == {"copy": b"3"}
 
 
 def test_keys_that_a_file_system_takes_for_others(each: Cell, bucket: Bucket) -> None:

@@ -1,6 +1,6 @@
 """Every client in every shell in every place: what goes well, and the table of what does not.
 
-`make test` runs each row once for each client, the shells and places taking turns; `make soak` runs all.
+`make test` runs each row with s5cmd and with one more client, the shells and places taking turns; `make soak` runs all.
 """
 
 from __future__ import annotations
@@ -121,9 +121,10 @@ def test_denied(cell: Cell, bucket: Bucket, proxy: Proxy) -> None:
     bucket.put("in")
     bucket.put("p/a")
     cell.file("out/a")
-    # The keys exist: only the rights are missing.
-    proxy.fault = lambda request: "deny" if request.key else ""
-    no_downloads(cell, {(bucket.uri("in"), None): "access denied", (bucket.uri("p/"), None): "access denied"})
+    bucket.put("unlisted/a")
+    # The keys exist: only the rights are missing, to get objects, or to list them.
+    proxy.fault = lambda request: "deny" if request.key or "unlisted" in request.query else ""
+    no_downloads(cell, {(bucket.uri(key), None): "access denied" for key in ("in", "p/", "unlisted/")})
     no_uploads(cell, {("out", bucket.uri("q")): "access denied", ("out/a", bucket.uri("q")): "access denied"}, code=3)
 
 
@@ -218,6 +219,22 @@ def test_killed_during_an_upload_that_can_still_end(cell: Cell, bucket: Bucket, 
     ended = finish(process, timeout=120)
     assert (ended.code, ended.err) == (0, b"")
     assert bucket.objects() == {"out/a": b"in time"}
+
+
+@pytest.mark.parametrize("cell", cells(12), indirect=True)
+def test_an_upload_that_does_not_end_in_the_time_that_sigterm_left(cell: Cell, bucket: Bucket, proxy: Proxy) -> None:
+    cell.file("out/a")
+    proxy.fault = lambda request: "stall" if request.key and request.method == "PUT" else ""
+    process = cell.start(["true"], [], [S3Mount("out", bucket.uri("out"))])
+    assert proxy.stalled.wait(120)
+    # What the script sends itself 25 s after SIGTERM. Of two signals at one moment, bash can lose one.
+    cell.signal(process, signal.SIGALRM)
+    ended = finish(process, timeout=120)
+    assert ended.code == EXIT_UPLOAD, ended.err
+    assert ended.last == (
+        "ezbatch: upload failed: stopped by a signal before it was complete; the command itself ended with exit code 0"
+    )
+    assert bucket.objects() == {}
 
 
 def killed(cell: Cell, process: subprocess.Popen[bytes], proxy: Proxy) -> tuple[Ended, float]:
