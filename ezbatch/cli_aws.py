@@ -141,7 +141,16 @@ def _ask(arguments: argparse.Namespace) -> Callable[[object], bool]:
             return True
         if not sys.stdin.isatty():
             raise BackendError("nobody is there to ask. Add --yes to go on, or --dry-run to only look.")
-        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+        try:
+            sys.stderr.write("Go on? [y/N] ")
+            sys.stderr.flush()
+            answer = sys.stdin.readline()  # nothing at all after Ctrl-D
+        except KeyboardInterrupt:
+            # Nothing is under way yet, so this is a no like any other.
+            answer = ""
+        if not answer:
+            _say("")
+        return answer.strip().lower() in ("y", "yes")
 
     return confirm
 
@@ -170,6 +179,8 @@ def _setup(arguments: argparse.Namespace) -> int:
         raise
     if not outputs:
         _say("nothing was made")
+        if arguments.json:
+            _print("{}")
         return FAILED
     if arguments.save:
         from ezbatch.settings import remember
@@ -235,13 +246,21 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _told(arguments: argparse.Namespace, found: Environment | JobQueue | None) -> int:
+def _told(arguments: argparse.Namespace, found: Environment | JobQueue) -> int:
     if arguments.json:
-        _print(json.dumps(None if found is None else dataclasses.asdict(found), indent=2))
-    elif found is None:
-        _print(f"{arguments.name}: deleted")
+        _print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
         _print(f"{found.name}: {found.state}, {found.status}")
+    return OK
+
+
+def _told_gone(arguments: argparse.Namespace) -> int:
+    # Without waiting it is only on its way.
+    gone = not arguments.no_wait
+    if arguments.json:
+        _print(json.dumps({"name": arguments.name, "gone": gone}))
+    else:
+        _print(f"{arguments.name}: {'deleted' if gone else 'is being deleted'}")
     return OK
 
 
@@ -289,7 +308,7 @@ def _queue_delete(arguments: argparse.Namespace) -> int:
     from ezbatch.aws import admin
 
     admin.delete_queue(arguments.name, force=arguments.force, wait=not arguments.no_wait)
-    return _told(arguments, None)
+    return _told_gone(arguments)
 
 
 def _environment_list(arguments: argparse.Namespace) -> int:
@@ -348,4 +367,4 @@ def _environment_delete(arguments: argparse.Namespace) -> int:
     from ezbatch.aws import admin
 
     admin.delete_environment(arguments.name, wait=not arguments.no_wait)
-    return _told(arguments, None)
+    return _told_gone(arguments)

@@ -153,6 +153,8 @@ def test_the_commands(account: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["environment", "delete", "room"]) == 4
     assert "ezbatch queue delete q" in capsys.readouterr().err
     assert main(["queue", "delete", "q"]) == 0
-    assert main(["environment", "delete", "room"]) == 0
+    assert capsys.readouterr().out == "q: deleted\n"
+    assert main(["environment", "delete", "room", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "room", "gone": True}
     assert admin.list_environments() == []
     assert account.violations == []

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from ezbatch.aws.setup import plan_setup, plan_teardown, setup, teardown
 from ezbatch.errors import BackendError
 from ezbatch.settings import Settings
 from tests.aws.rig import Rig
+from tests.containers import require
 from tests.setup.conftest import Interrupted, Time, belongings, nothing
 
 
@@ -420,4 +426,45 @@ def test_the_command(
     assert main(["teardown", "--dry-run"]) == 0
     assert f"the settings name queue ezbatch ({config})" in capsys.readouterr().out
     assert main(["teardown", "--yes"]) == 0
+    assert belongings(account) == nothing()
+
+
+def answered(answer: str, *words: str) -> tuple[str, str]:
+    """Run the command in a terminal of its own, type an answer at its question, and return stdout and the terminal."""
+    controller, terminal = pty.openpty()
+    try:
+        # In a session of its own what is typed reaches it as from a keyboard, Ctrl-C included.
+        own_session = [require("setsid"), "--ctty"]
+        command = subprocess.Popen(
+            [*own_session, sys.executable, "-m", "ezbatch.cli", *words],
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+        )
+    finally:
+        os.close(terminal)
+    with os.fdopen(controller, "rb+", buffering=0) as screen:
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += screen.read(4096)
+        screen.write(answer.encode())
+        assert command.stdout is not None
+        said = command.stdout.read().decode()
+        command.stdout.close()
+        assert command.wait(60) == 1
+        # The terminal's other end is closed now: what is left there is read until the system says so.
+        with contextlib.suppress(OSError):
+            while more := screen.read(4096):
+                shown += more
+    return said, shown.decode()
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04", "\x03"], ids=["no", "return", "Ctrl-D", "Ctrl-C"])
+def test_every_answer_but_yes_is_a_no(account: Rig, answer: str) -> None:
+    said, shown = answered(answer, "setup", "--json")
+    # With --json a program reads stdout, and only that.
+    assert json.loads(said) == {}
+    assert "nothing was made" in shown
+    assert "Traceback" not in shown
+    assert "goes on" not in shown
     assert belongings(account) == nothing()
