@@ -45,7 +45,9 @@ def add_commands(add: Add) -> None:
     made.add_argument("--instance-types", nargs="+", default=[], metavar="TYPE", help="of those (default: optimal)")
     made.add_argument("--log-days", type=int, metavar="DAYS", help="for which logs are kept (default: 30)")
     made.add_argument("--bucket", action=argparse.BooleanOptionalAction, help="a bucket for the data of jobs")
-    made.add_argument("--data", nargs="+", default=[], metavar="BUCKET[/PREFIX]", help="what jobs may read and write")
+    made.add_argument(
+        "--data", nargs="*", metavar="BUCKET[/PREFIX]", help="what jobs may read and write; nothing takes all back"
+    )
     made.add_argument("--save", action="store_true", help="make the queue the one of your settings")
     made.add_argument("--dry-run", action="store_true", help="show what would be made, and stop")
     made.add_argument("--print-template", action="store_true", help="print the CloudFormation template, and stop")

@@ -53,7 +53,17 @@ _RESOURCES: dict[str, tuple[str, str, str]] = {
     "SecurityGroup": ("", "security group", "lets jobs out, and nobody in"),
     "JobLogs": ("WithLogGroup", "log group", "/aws/batch/job, kept {days} days"),
     "DataBucket": ("WithBucket", "bucket", "private, encrypted"),
+    "DataBucketPolicy": ("WithBucket", "policy", "encrypted connections alone reach the bucket"),
 }
+#: Days for which CloudWatch can keep logs, as the template lists them.
+LOG_DAYS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
+    *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
+)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9-]+)?")
+#: In a policy these stand for other text than themselves, and a comma ends an item of the template's lists.
+_NO_PLACE = re.compile(r"[*?$,\s]")
 
 
 def template() -> str:
@@ -166,7 +176,7 @@ def plan_setup(
     instance_types: Sequence[str] = (),
     log_days: int | None = None,
     bucket: bool | None = None,
-    data: Sequence[str] = (),
+    data: Sequence[str] | None = None,
     settings: Settings | None = None,
     clients: Clients | None = None,
 ) -> SetupPlan:
@@ -187,11 +197,12 @@ def plan_setup(
     instance_types : sequence of str
         Those of the EC2 queues (``optimal``: what AWS Batch chooses).
     log_days : int, optional
-        Days for which logs are kept (30).
+        Days for which logs are kept (30); one of those that CloudWatch knows.
     bucket : bool, optional
         Whether to make a bucket for the data of jobs (no).
-    data : sequence of str
-        Buckets, or ``bucket/prefix``, that exist and that jobs may read and write.
+    data : sequence of str, optional
+        Buckets, or ``bucket/prefix``, that exist and that jobs may read and write; an empty one takes back all that
+        were given before.
     settings : Settings, optional
         Instead of those that are set.
     clients : Clients, optional
@@ -210,6 +221,7 @@ def plan_setup(
     settings = settings or Settings.load()
     clients = clients or Clients(settings)
     _check_name(name)
+    _check_given(max_vcpus, ec2, instance_types, log_days, data)
     account, region, partition = _where(clients)
     stack = _stack(clients, name)
     given = _given(max_vcpus, ec2, instance_types, log_days, bucket, data, partition)
@@ -229,6 +241,11 @@ def plan_setup(
             old["WithLogGroup"] = "no"
             kept = f"{found['retentionInDays']} days" if found.get("retentionInDays") else "for ever"
             notes.append(f"log group {LOG_GROUP} is there already, and keeps its logs {kept}")
+    if old.get("WithLogGroup") == "no" and given.pop("LogRetentionDays", None) is not None:
+        notes.append(
+            f"log group {LOG_GROUP} is not the stack's, so how long it keeps logs is not changed; do that by: aws logs"
+            f" put-retention-policy --log-group-name {LOG_GROUP} --retention-in-days {log_days}"
+        )
     parameters = {**_DEFAULTS, **old, **given}
     if parameters["WithEc2"] == "yes" and (fresh or "WithEc2" in given):
         places = network.subnets(clients, ids=parameters["SubnetIds"].split(","))
@@ -262,7 +279,7 @@ def _given(
     instance_types: Sequence[str],
     log_days: int | None,
     bucket: bool | None,
-    data: Sequence[str],
+    data: Sequence[str] | None,
     partition: str,
 ) -> dict[str, str]:
     """Return the template's parameters that a person gave."""
@@ -277,13 +294,55 @@ def _given(
         made["LogRetentionDays"] = str(log_days)
     if bucket is not None:
         made["WithBucket"] = "yes" if bucket else "no"
-    if data:
-        places = [place.removeprefix("s3://").strip("/") for place in data]
+    if data is not None and not data:
+        made["DataBuckets"] = made["DataObjects"] = "none"
+    elif data:
+        places = [_place(one) for one in data]
         made["DataBuckets"] = ",".join(
             dict.fromkeys(f"arn:{partition}:s3:::{place.partition('/')[0]}" for place in places)
         )
         made["DataObjects"] = ",".join(f"arn:{partition}:s3:::{place}/*" for place in places)
     return made
+
+
+def _place(data: str) -> str:
+    """Return a bucket, or bucket/prefix, without what may stand around it."""
+    return data.removeprefix("s3://").strip("/")
+
+
+def _check_given(
+    max_vcpus: int | None,
+    ec2: bool | None,
+    instance_types: Sequence[str],
+    log_days: int | None,
+    data: Sequence[str] | None,
+) -> None:
+    """Check what CloudFormation or IAM would refuse only after everything has been shown and agreed to.
+
+    Raises
+    ------
+    BackendError
+        With the first that is wrong.
+    """
+    if max_vcpus is not None and max_vcpus < 1:
+        raise BackendError(f"max_vcpus is {max_vcpus}. Give at least 1.")
+    if log_days is not None and log_days not in LOG_DAYS:
+        near = next((days for days in LOG_DAYS if days > log_days), LOG_DAYS[-1])
+        known = ", ".join(map(str, LOG_DAYS))
+        raise BackendError(f"CloudWatch cannot keep logs for {log_days} days. Take {near}, or another of {known}.")
+    if ec2 is False and instance_types:
+        raise BackendError("instance types are for EC2 queues, and those are not wanted. Leave one of the two out.")
+    for one in instance_types:
+        if not _INSTANCE_TYPE.fullmatch(one):
+            raise BackendError(
+                f"{one!r} is no instance type. Name some such as m7i.large, a family such as g5, or optimal."
+            )
+    for one in data or ():
+        bucket, _slash, prefix = _place(one).partition("/")
+        if not _BUCKET.fullmatch(bucket) or _NO_PLACE.search(prefix):
+            raise BackendError(
+                f"{one!r} names no data. Give a bucket, or bucket/prefix without wildcards, commas and spaces."
+            )
 
 
 def _check_name(name: str) -> None:
@@ -397,7 +456,7 @@ def setup(
     instance_types: Sequence[str] = (),
     log_days: int | None = None,
     bucket: bool | None = None,
-    data: Sequence[str] = (),
+    data: Sequence[str] | None = None,
     confirm: Callable[[SetupPlan], bool] | None = None,
     settings: Settings | None = None,
     clients: Clients | None = None,

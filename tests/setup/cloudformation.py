@@ -2,6 +2,7 @@
 
 moto makes queues and compute environments of a stack, but demands a service role, drops tags, and neither changes nor
 deletes them: a teardown would leave them behind. Updates that only turn a condition of the template make nothing new.
+Of bucket policies moto's CloudFormation knows nothing.
 """
 
 # ruff: noqa: ANN401  # moto's models are what they are
@@ -15,6 +16,7 @@ from typing import Any
 from moto.batch import models as batch
 from moto.batch.utils import lowercase_first_key
 from moto.cloudformation import models, parsing
+from moto.core.common_models import CloudFormationModel
 
 Json = dict[str, Any]
 
@@ -119,6 +121,33 @@ def _change_environment(
 
 def _change_queue(original_resource: Any, **_kwargs: object) -> JobQueue:
     return original_resource
+
+
+class BucketPolicy(CloudFormationModel):
+    """A bucket policy that is there and denies nothing: moto would deny without reading its conditions."""
+
+    def __init__(self, name: str) -> None:
+        self.physical_resource_id = name
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        return ""
+
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "AWS::S3::BucketPolicy"
+
+    @classmethod
+    def create_from_cloudformation_json(cls, resource_name: str, *_body: object, **_where: object) -> Any:
+        return cls(resource_name)
+
+    @classmethod
+    def update_from_cloudformation_json(cls, original_resource: Any, *_body: object, **_where: object) -> Any:
+        return original_resource
+
+    @classmethod
+    def delete_from_cloudformation_json(cls, *_body: object, **_where: object) -> None:
+        """Nothing was made."""
 
 
 def _delete_environment(environment: Any, account_id: str, region: str) -> None:

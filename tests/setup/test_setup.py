@@ -62,6 +62,7 @@ def test_what_is_shown_is_what_the_template_makes(template: dict[str, Any]) -> N
     for key, value in stack._DEFAULTS.items():
         assert str(template["Parameters"][key]["Default"]) == value
     assert template["Description"].startswith(stack.OURS)
+    assert tuple(template["Parameters"]["LogRetentionDays"]["AllowedValues"]) == stack.LOG_DAYS
 
 
 def test_no_role_may_more_than_it_needs(template: dict[str, Any]) -> None:
@@ -79,6 +80,21 @@ def test_no_role_may_more_than_it_needs(template: dict[str, Any]) -> None:
                     assert actions == ["ecr:GetAuthorizationToken"] or name == "InstanceRole"
     # Jobs may nothing until they are given data.
     assert "Policies" not in roles["JobRole"]["Properties"]
+
+
+def test_the_bucket_is_closed(template: dict[str, Any]) -> None:
+    bucket = template["Resources"]["DataBucket"]["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["BucketEncryption"]
+    (statement,) = template["Resources"]["DataBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_what_people_had_before_no_job_may_delete(template: dict[str, Any]) -> None:
+    text = json.dumps(template["Resources"]["JobsUseOtherBuckets"])
+    assert "s3:PutObject" in text
+    assert "Delete" not in text
 
 
 # What is shown
@@ -114,6 +130,42 @@ def test_options_show_in_the_plan(clients: Clients) -> None:
     for words in ("EC2 (g5), 0 to 64 vCPU", "kept 7 days", "private, encrypted", "s3://raw/x/*"):
         assert words in text
     assert plan.parameters["DataBuckets"] == "arn:aws:s3:::raw"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_vcpus": 0}, "max_vcpus is 0. Give at least 1"),
+        ({"log_days": 10}, "cannot keep logs for 10 days. Take 14, or another of 1, 3"),
+        ({"log_days": 9999}, "Take 3653"),
+        ({"ec2": False, "instance_types": ["g5"]}, "Leave one of the two out"),
+        ({"instance_types": ["g5 large"]}, "'g5 large' is no instance type"),
+        ({"data": [""]}, "'' names no data"),
+        ({"data": ["ok-bucket", "Not A Bucket"]}, "'Not A Bucket' names no data"),
+        ({"data": ["s3://raw/*"]}, "without wildcards"),
+        ({"data": ["raw/a,b"]}, "commas"),
+    ],
+)
+def test_what_aws_would_refuse_after_the_question_is_refused_before_it(
+    account: Rig, clients: Clients, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BackendError) as refused:
+        plan_setup(**options, clients=clients)
+    assert said in str(refused.value)
+    assert account.calls() == []
+
+
+def test_data_can_be_taken_back(account: Rig, clients: Clients) -> None:
+    setup(data=["raw/x"], clients=clients)
+    assert plan_setup(max_vcpus=9, clients=clients).parameters["DataObjects"] == "arn:aws:s3:::raw/x/*"
+    assert plan_setup(data=[], clients=clients).changes == (
+        "buckets that jobs may use: arn:aws:s3:::raw -> none",
+        "data that jobs may use: arn:aws:s3:::raw/x/* -> none",
+    )
+    setup(data=[], clients=clients)
+    assert plan_setup(clients=clients).parameters["DataObjects"] == "none"
+    teardown(clients=clients)
+    assert belongings(account) == nothing()
 
 
 def test_no_is_an_answer(account: Rig, clients: Clients) -> None:
@@ -359,7 +411,11 @@ def test_what_has_the_names_already_is_left_alone(account: Rig, clients: Clients
 def test_a_log_group_that_is_there_stays(account: Rig, clients: Clients) -> None:
     account.client("logs").create_log_group(logGroupName="/aws/batch/job")
     assert "there already, and keeps its logs for ever" in str(plan_setup(clients=clients))
+    plan = plan_setup(log_days=7, clients=clients)
+    assert "put-retention-policy --log-group-name /aws/batch/job --retention-in-days 7" in str(plan)
     setup(clients=clients)
+    # Nothing would come of it, so it is no change either.
+    assert plan_setup(log_days=7, clients=clients).action == "nothing"
     teardown(clients=clients)
     assert belongings(account)["logs"] == ["/aws/batch/job"]
 
