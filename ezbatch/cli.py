@@ -371,6 +371,7 @@ def _print_status(run: EZBatchRun) -> None:
     console.print(_counts_text(run))
 
 
+_UNWELL = ("FAILED", "BLOCKED", "RUNNABLE")
 _ORDER = ("FAILED", "BLOCKED", "RUNNING", "STARTING", "RUNNABLE", "PENDING", "SUBMITTED", "SUCCEEDED")
 
 
@@ -574,15 +575,22 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     run = _attached(arguments.run)
+    waiting = run.stuck()  # one look at the queues of jobs that wait for room, for the column that says why
     if arguments.json:
-        _print_json({**_run_row(run), "jobs": [_job_row(run, report) for report in run.jobs.values()]})
-    else:
-        run.stuck()  # one look at the queues of jobs that wait for room, for the column that says why
-        _print_status(run)
-        for report in run.jobs.values():
-            if report.state.value == "FAILED":
-                _print(f"\n{_clean(report.name)}: {run.explain(report.name)}")
-                break
+        # Of a job that is well there is nothing to explain.
+        whys = {r.name: run.explain(r.name, look=False) for r in run.jobs.values() if r.state.value in _UNWELL}
+        jobs = [
+            {**_job_row(run, report), "why": dataclasses.asdict(whys[name]) if name in whys else None}
+            for name, report in run.jobs.items()
+        ]
+        _print_json({**_run_row(run), "jobs": jobs})
+        return OK
+    _print_status(run)
+    failed = next((report.name for report in run.jobs.values() if report.state.value == "FAILED"), None)
+    held_up = sorted((name for name, why in waiting.items() if why.remedy), key=lambda name: not waiting[name].stuck)
+    urgent = failed or next(iter(held_up), None)
+    if urgent is not None:
+        _print(f"\n{_clean(urgent)}: {_clean(str(run.explain(urgent, look=False)))}")
     return OK
 
 
@@ -755,7 +763,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     run = _attached(arguments.run)
     found = run.explain(arguments.job)
     if arguments.json:
-        _print_json({"cause": found.cause, "evidence": found.evidence, "remedy": found.remedy})
+        _print_json(dataclasses.asdict(found))
         return OK
     for label, text in (("Cause", found.cause), ("Evidence", found.evidence), ("Remedy", found.remedy)):
         if text:

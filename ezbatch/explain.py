@@ -334,15 +334,24 @@ def _blocked(
     if above:
         culprit = _first(above, parents, unlucky)
         failed = reports[culprit]
-        evidence = f"{culprit}: {failed.reason}" if failed.reason else f"{culprit} is {failed.state.value.lower()}"
+        reason = _with_code(failed)
+        evidence = f"{culprit}: {reason}" if reason else f"{culprit} is {failed.state.value.lower()}"
         if culprit not in above:
             evidence = f"by way of {', '.join(above[:_SHOWN])}; {evidence}"
     else:
         culprit = match[1] if match else "a job it depends on"
         evidence = report.reason
     return Explanation(
-        f"It cannot start: {culprit} did not succeed", evidence, f"Mend {culprit}, then retry: both run again"
+        f"It cannot start: {culprit} did not succeed",
+        evidence,
+        f"Mend {culprit}, then retry: both run again. Why it failed: explain {culprit}",
     )
+
+
+def _with_code(report: JobReport) -> str:
+    """Return a job's reason with its exit code, of which AWS's words alone often say nothing."""
+    code = "" if report.exit_code is None else f"exit code {report.exit_code}"
+    return report.reason if code in report.reason else f"{report.reason}, {code}" if report.reason else code
 
 
 # Jobs that failed
@@ -377,7 +386,7 @@ def _by_reason(report: JobReport, needs: Needs | None) -> Explanation | None:
         return None
     for pattern, cause, remedy in _FAILED:
         if re.search(pattern, report.reason):
-            evidence = report.reason + (f", exit code {report.exit_code}" if report.exit_code is not None else "")
+            evidence = _with_code(report)
             asked = _asked(pattern, needs)
             return Explanation(cause, f"{evidence}; {asked}" if asked else evidence, remedy)
     for pattern, cause, remedy, _stuck in _WAITING:

@@ -16,7 +16,7 @@ from ezbatch.explain import Explanation
 from ezbatch.planning import HEADS
 from ezbatch.progress import glyph
 from ezbatch_jupyter import dag, svg
-from ezbatch_jupyter.rows import Row, clean, columns, counts_text, masked, rows, run_sign, shorten, times, word
+from ezbatch_jupyter.rows import Row, clean, columns, counts_text, masked, rows, run_sign, shorten, times, told, word
 
 if TYPE_CHECKING:
     from ezbatch.planning import Plan
@@ -208,11 +208,23 @@ def run_rows(run: EZBatchRun) -> dict[str, Row]:
         name: len(job.indices) if job.indices is not None and job.array_size else job.array_size
         for name, job in planned.items()
     }
-    made = rows(run.jobs, run.parents, sizes, {name: job.attempts for name, job in planned.items()})
+    copying = {name for name, job in planned.items() if job.paths}
+    made = rows(run.jobs, run.parents, sizes, {name: job.attempts for name, job in planned.items()}, copying)
     for name, found in run.waiting.items():
-        why = f"{found.cause}: {found.evidence}" if found.evidence else found.cause
-        made[name] = dataclasses.replace(made[name], why=why)
+        made[name] = dataclasses.replace(made[name], why=masked(clean(told(found))), remedy=masked(clean(found.remedy)))
     return made
+
+
+def _explained(run: EZBatchRun, ordered: Sequence[Row], ending: Ending) -> Ending:
+    """Return an ending that explains the job that needs attention most, as far as its last look tells."""
+    if ending.explanation is not None:
+        return ending
+    row = next((row for row in ordered if row.state in ("FAILED", "RUNNABLE") and row.remedy), None)
+    return (
+        ending
+        if row is None
+        else dataclasses.replace(ending, job=row.name, explanation=run.explain(row.name, look=False))
+    )
 
 
 def secrets_of(run: EZBatchRun) -> list[str]:
@@ -251,9 +263,9 @@ def run_bundle(run: EZBatchRun, ending: Ending | None = None) -> Bundle:
     ending : Ending, optional
         What a view saw at the run's end.
     """
-    ending = ending or Ending()
     made = run_rows(run)
     ordered = sorted(made.values(), key=lambda row: row.urgency)
+    ending = _explained(run, ordered, ending or Ending())
     secrets = secrets_of(run)
 
     def hidden(text: str) -> str:
@@ -268,13 +280,13 @@ def run_bundle(run: EZBatchRun, ending: Ending | None = None) -> Bundle:
         f"<b>{_escaped(run.name)} {_escaped(state.lower())}</b>&emsp;{_quiet(hidden(title))}</p>",
     ]
     lines = [f"{glyph(run_sign(state))} {clean(run.name)} {state.lower()}  {hidden(title)}"]
-    table = [dataclasses.replace(row, why=hidden(row.why)) for row in ordered]
+    table = [dataclasses.replace(row, why=hidden(row.why), remedy=hidden(row.remedy)) for row in ordered]
     if not single:
         text = dag.to_text(run, width=_WIDTH).splitlines()[1:]
         parts.append(
             _dag_image(picture, f"DAG of {run.name}: {title}") if picture is not None else _text_block("\n".join(text))
         )
-        parts.append(_html_table(table))
+        parts.append(_html_table(table, {hidden(ending.explanation.remedy)} if ending.explanation else set()))
         lines += ["", *text]
     after = _ending_lines(ending, hidden)
     parts += _ending_html(ending, hidden)
@@ -337,18 +349,21 @@ def _ending_lines(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
     return lines
 
 
-def _html_table(table: Sequence[Row]) -> str:
+def _html_table(table: Sequence[Row], said: set[str]) -> str:
+    """Return the table; each remedy that stands nowhere else stands with the first job that it mends."""
     heads = ("State", "Job", "Attempt", "Queued", "Ran", "Why")
     body = []
     for row in table[:ROWS]:
         count = f"{_quiet(times(row.size))}" if row.size is not None else ""
+        remedy = f"<br>{_quiet(row.remedy)}" if row.remedy and row.remedy not in said else ""
+        said = said | {row.remedy}
         cells = (
             f"{_badge(row.state)}{word(row.state)}",
             f"<b>{_escaped(shorten(clean(row.name), 60))}</b>{count}",
             _escaped(row.attempt_text or NOTHING),
             _escaped(row.queued_text or NOTHING),
             _escaped(row.ran_text or NOTHING),
-            _escaped(row.why),
+            _escaped(row.why) + remedy,
         )
         styles = [_CELL] * (len(cells) - 1) + [f"{_CELL};white-space:normal;overflow-wrap:anywhere"]
         body.append(_table_row(cells, styles))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from ezbatch.backend import JobReport, JobState
-from ezbatch.explain import explain
+from ezbatch.explain import Explanation, explain
 from ezbatch.planning import duration_text
 from ezbatch.progress import glyph
 
@@ -25,6 +25,7 @@ __all__ = [
     "shorten",
     "sign",
     "times",
+    "told",
     "word",
 ]
 
@@ -66,6 +67,8 @@ class Row:
         Seconds since the epoch: since when nothing but room was missing, when the last attempt began, when it ended.
     why : str
         Why the job is where it is, or nothing.
+    remedy : str
+        What to do about it, or nothing.
     brief : str
         The same in as few words as fit below a node's name.
     counts : mapping of str to int
@@ -81,6 +84,7 @@ class Row:
     started: float | None = None
     stopped: float | None = None
     why: str = ""
+    remedy: str = ""
     brief: str = ""
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -178,6 +182,7 @@ def rows(
     parents: Mapping[str, Sequence[str]],
     sizes: Mapping[str, int | None],
     attempts: Mapping[str, int],
+    copying: Container[str] = (),
 ) -> dict[str, Row]:
     """Return a row for each job, in the order of the reports.
 
@@ -191,10 +196,13 @@ def rows(
         The number of children of those that are arrays.
     attempts : mapping of str to int
         How many attempts each may have.
+    copying : container of str
+        The jobs around whose commands ezbatch's script copies data: their exit codes may be the script's own.
     """
     made = {}
     for name, report in reports.items():
         above = tuple(parents.get(name, ()))
+        why, remedy = _why(report, above, reports, copies=name in copying)
         made[name] = Row(
             name=name,
             state=report.state.value,
@@ -204,7 +212,8 @@ def rows(
             queued=_queued(report, above, reports),
             started=_seconds(report.started),
             stopped=_seconds(report.stopped),
-            why=masked(clean(_why(report, above, reports), 600)),
+            why=masked(clean(why, 600)),
+            remedy=masked(clean(remedy, 600)),
             brief=masked(clean(brief(report, above, reports), 200)),
             counts={} if report.children is None else {state.value: n for state, n in report.children.items() if n},
         )
@@ -233,19 +242,35 @@ def _culprit(report: JobReport, above: Sequence[str], reports: Mapping[str, JobR
     return failed[0] if failed else match[1] if match else "a job it depends on"
 
 
-def _why(report: JobReport, above: Sequence[str], reports: Mapping[str, JobReport]) -> str:
+def told(found: Explanation) -> str:
+    """Return cause and evidence as a table tells them."""
+    return f"{found.cause}: {found.evidence}" if found.evidence else found.cause
+
+
+def _why(report: JobReport, above: Sequence[str], reports: Mapping[str, JobReport], *, copies: bool) -> tuple[str, str]:
+    """Return why a job is where it is, and what to do about it."""
     state = report.state
-    if report.children and state is not JobState.SUCCEEDED:
-        return counts_text({child.value: count for child, count in report.children.items()})
-    if report.cancelled and state is JobState.FAILED:
-        return report.reason or "cancelled"
-    if state is JobState.FAILED:
-        found = explain(report, reports, {report.name: tuple(above)})
-        return f"{found.cause}: {found.evidence}" if found.evidence else found.cause
+    if report.cancelled and state is JobState.FAILED and not report.children:
+        return report.reason or "cancelled", ""
+    if state is JobState.FAILED or (state is JobState.RUNNABLE and report.reason):
+        found = explain(report, reports, {report.name: tuple(above)}, copies=copies)
+        return _counts(report) or told(found), found.remedy
+    return _counts(report) or _standing(report, above, reports), ""
+
+
+def _counts(report: JobReport) -> str:
+    if not report.children or report.state is JobState.SUCCEEDED:
+        return ""
+    return counts_text({child.value: count for child, count in report.children.items()})
+
+
+def _standing(report: JobReport, above: Sequence[str], reports: Mapping[str, JobReport]) -> str:
+    """Return what a job waits for, or how its attempt before this one ended."""
+    state = report.state
     if state is JobState.BLOCKED:
         return f"{_culprit(report, above, reports)} did not succeed"
     if state is JobState.RUNNABLE:
-        return report.reason or "waits for room"
+        return "waits for room"
     if state in (JobState.PENDING, JobState.SUBMITTED):
         waits = _waits(above, reports)
         more = f" and {len(waits) - 3:,} more" if len(waits) > 3 else ""  # noqa: PLR2004 - what fits a line

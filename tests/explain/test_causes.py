@@ -310,8 +310,9 @@ def test_what_failed_upstream_is_named(aws_env: Rig, submit: Submit) -> None:
     for name in ("b", "c"):
         found = run.explain(name)
         assert "a did not succeed" in found.cause
-        assert "a: " in found.evidence
+        assert found.evidence.endswith("a: Essential container in task exited, exit code 3")
         assert "Mend a" in found.remedy
+        assert "explain a" in found.remedy
 
 
 def test_cancelled_is_no_riddle(aws_env: Rig, submit: Submit) -> None:
