@@ -21,6 +21,8 @@ __all__ = ["OK", "SKIPPED", "UNKNOWN", "WRONG", "Check", "doctor"]
 OK, WRONG, UNKNOWN, SKIPPED = "ok", "wrong", "unknown", "skipped"
 #: Seconds for all checks together.
 LIMIT = 45.0
+#: Characters of a finding.
+LINE = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +194,13 @@ def _aws(queue: str, settings: Settings) -> Iterator[Check]:
     from ezbatch.aws.checkup import checkup
 
     for name, state, found, remedy in checkup(queue, settings):
-        yield Check(name, state, found, remedy)
+        yield Check(name, state, _line(found), remedy)
+
+
+def _line(text: str) -> str:
+    """Return a finding on one line: what a proxy answers in AWS's place is a page."""
+    line = " ".join(text.split())
+    return line if len(line) <= LINE else f"{line[: LINE - 1]}…"
 
 
 def _image(image: str, architecture: str, settings: Settings) -> Iterator[Check]:

@@ -64,33 +64,43 @@ def checkup(queue: str, settings: Settings, clients: Clients | None = None) -> I
     needs_aws = "queue" in settings.sources or queue != LOCAL
     yield _region(settings, needed=needs_aws)
     clients = clients or Clients(settings)
+    # Without a queue on AWS nobody needs an account.
+    wrong = WRONG if needs_aws else SKIPPED
     try:
         identity, skew = _identity(clients)
+    except UnreachableError as error:
+        # The credentials may be good: nobody was there to look at them.
+        yield "AWS", wrong, str(error), "Check the network, the proxy and the Region's name, then look again"
+        yield "credentials", SKIPPED, "nothing can be seen of them while AWS does not answer", ""
+        return
     except BackendError as error:
         # What is refused is dated, too, and a wrong clock is a reason to be refused.
         dated = _skew_of(error)
         if dated is not None and abs(dated) > SKEW:
             yield _clock(dated)
-        # Without a queue on AWS nobody needs an account.
-        state = WRONG if needs_aws else SKIPPED
         remedy = "aws sso login, aws configure, or AWS_PROFILE=..." if needs_aws else ""
-        yield "credentials", state, str(error), remedy
+        yield "credentials", wrong, str(error), remedy
         yield "AWS", SKIPPED, "nothing more can be seen without credentials", ""
         return
     yield "credentials", OK, f"account {identity['Account']}, as {str(identity['Arn']).rpartition(':')[2]}", ""
     yield _clock(skew)
-    yield from _guarded("permissions", lambda: _permissions(clients, str(identity["Arn"])))
-    yield from _guarded("log group", lambda: _log_group(clients))
-    if queue == LOCAL:
-        yield from _guarded("queue", lambda: _any_queue(clients))
-        return
     described: list[Mapping[str, Any]] = []
-    yield from _guarded("queue", lambda: _queue(clients, queue, described))
-    if not described:
+    if queue == LOCAL:
+        of_queue = list(_guarded("queue", lambda: _any_queue(clients)))
+    else:
+        of_queue = list(_guarded("queue", lambda: _queue(clients, queue, described)))
+    # The queue tells for which roles and names the rights are needed.
+    known = described[0] if described else None
+    yield from _guarded("permissions", lambda: _permissions(clients, settings, str(identity["Arn"]), known))
+    yield from _guarded("log group", lambda: _log_group(clients))
+    yield from of_queue
+    if queue == LOCAL:
+        return
+    if known is None:
         yield "compute environment", SKIPPED, "without a queue there is none to look at", ""
         return
-    yield from _guarded("compute environment", lambda: _environments(clients, described[0]))
-    yield from _guarded("roles", lambda: _roles(clients, settings, described[0], str(identity["Account"])))
+    yield from _guarded("compute environment", lambda: _environments(clients, known))
+    yield from _guarded("roles", lambda: _roles(clients, settings, known))
 
 
 def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -116,6 +126,14 @@ def _region(settings: Settings, *, needed: bool) -> Finding:
     if region is None:
         remedy = "export AWS_REGION=us-east-1, or the Region that is yours" if needed else ""
         return "Region", WRONG if needed else SKIPPED, "none is set", remedy
+    session = boto3.Session()
+    every = [
+        name for part in session.get_available_partitions() for name in session.get_available_regions("batch", part)
+    ]
+    if region not in every:
+        # A Region younger than this boto3 is one, too.
+        found = f"boto3 knows no Region {region!r}{spec.nearest(region, every)} (from {source})"
+        return "Region", UNKNOWN, found, "export AWS_REGION=us-east-1, or the Region that is yours"
     return "Region", OK, f"{region} (from {source})", ""
 
 
@@ -145,7 +163,7 @@ def _clock(skew: float) -> Finding:
     return "clock", OK, "agrees with AWS's", ""
 
 
-def _permissions(clients: Clients, arn: str) -> Iterator[Finding]:
+def _permissions(clients: Clients, settings: Settings, arn: str, queue: Mapping[str, Any] | None) -> Iterator[Finding]:
     kind, _slash, name = arn.partition(":")[2].rpartition(":")[2].partition("/")
     if arn.endswith(":root"):
         yield "permissions", OK, "the account's root may do everything", "Better use a role: root needs none of this"
@@ -154,17 +172,67 @@ def _permissions(clients: Clients, arn: str) -> Iterator[Finding]:
         # The role's own ARN may have a path, which a session's does not tell.
         role = name.partition("/")[0]
         arn = str(clients.call("iam", "get_role", patience=PATIENCE, RoleName=role)["Role"]["Arn"])
-    denied = _denied(clients, arn, ACTIONS)
+    denied = _denied(clients, arn, ACTIONS, "*")
+    open_ = []
+    if denied and queue is not None:
+        # A right that holds for the queue's own roles and names alone is enough.
+        needed = _needed(settings, queue)
+        denied = [
+            action
+            for action in denied
+            if action not in needed or any(_denied(clients, arn, [action], one) for one in needed[action])
+        ]
+    elif denied:
+        open_ = [action for action in denied if action in _NARROW]
+        denied = [action for action in denied if action not in _NARROW]
     if denied:
         remedy = f"Ask for the right to {', '.join(denied)}"
         yield "permissions", WRONG, f"these credentials may not {', '.join(denied)}", remedy
+    elif open_:
+        found = f"these credentials may not {', '.join(open_)} everywhere; whether where it is needed, the queue tells"
+        yield "permissions", UNKNOWN, found, "Look again with the queue: ezbatch doctor -q QUEUE"
     else:
         yield "permissions", OK, f"all {len(ACTIONS)} that submitting and watching need (as IAM simulates them)", ""
 
 
-def _denied(clients: Clients, arn: str, actions: Sequence[str]) -> list[str]:
+#: The rights that a policy may give for some resources alone.
+_NARROW = (
+    "batch:CancelJob",
+    "batch:DeregisterJobDefinition",
+    "batch:RegisterJobDefinition",
+    "batch:SubmitJob",
+    "batch:TagResource",
+    "batch:TerminateJob",
+    "iam:PassRole",
+    "logs:GetLogEvents",
+)
+
+
+def _needed(settings: Settings, queue: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return for what jobs of a queue need the rights that may be narrow."""
+    # arn:PARTITION:batch:REGION:ACCOUNT:job-queue/NAME
+    arn = str(queue["jobQueueArn"])
+    here = arn.rpartition(":")[0]
+    _arn, partition, _batch, region, account = here.split(":")
+    execution, task = _role_arns(settings, queue)
+    # The names begin with those of the workflow, which may be any.
+    definition, job = f"{here}:job-definition/any", f"{here}:job/any"
+    of: dict[str, tuple[str, ...]] = dict.fromkeys(_NARROW, (definition,))
+    of |= dict.fromkeys(("batch:CancelJob", "batch:TerminateJob"), (job,))
+    of["batch:SubmitJob"] = (arn, definition)
+    of["iam:PassRole"] = (execution,) if task is None else (execution, task)
+    of["logs:GetLogEvents"] = (f"arn:{partition}:logs:{region}:{account}:log-group:{LOG_GROUP}:log-stream:any",)
+    return of
+
+
+def _denied(clients: Clients, arn: str, actions: Sequence[str], resource: str) -> list[str]:
     answer = clients.call(
-        "iam", "simulate_principal_policy", patience=PATIENCE, PolicySourceArn=arn, ActionNames=list(actions)
+        "iam",
+        "simulate_principal_policy",
+        patience=PATIENCE,
+        PolicySourceArn=arn,
+        ActionNames=list(actions),
+        ResourceArns=[resource],
     )
     results = answer.get("EvaluationResults", ())
     return [str(one["EvalActionName"]) for one in results if one.get("EvalDecision") != "allowed"]
@@ -260,13 +328,18 @@ def _quota(clients: Clients, platform: str) -> Iterator[Finding]:
     yield "vCPU quota", OK, f"{quota:g} vCPU at once on {platform.replace('_', ' ').title()}", remedy
 
 
-def _roles(clients: Clients, settings: Settings, queue: Mapping[str, Any], account: str) -> Iterator[Finding]:
-    partition = str(queue["jobQueueArn"]).split(":")[1]
+def _role_arns(settings: Settings, queue: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the execution role of a queue's jobs, and their own if they have one."""
+    _arn, partition, _batch, _region, account, *_rest = str(queue["jobQueueArn"]).split(":")
     tags = queue.get("tags", {})
     default = f"arn:{partition}:iam::{account}:role/{DEFAULT_EXECUTION_ROLE}"
-    execution = settings.execution_role or tags.get(EXECUTION_ROLE_TAG)
-    yield from _guarded("execution role", lambda: _role(clients, "execution role", execution or default))
-    task = settings.task_role or tags.get(JOB_ROLE_TAG)
+    execution = settings.execution_role or tags.get(EXECUTION_ROLE_TAG) or default
+    return execution, settings.task_role or tags.get(JOB_ROLE_TAG)
+
+
+def _roles(clients: Clients, settings: Settings, queue: Mapping[str, Any]) -> Iterator[Finding]:
+    execution, task = _role_arns(settings, queue)
+    yield from _guarded("execution role", lambda: _role(clients, "execution role", execution))
     if task:
         yield from _guarded("job role", lambda: _role(clients, "job role", task))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import fnmatch
 import json
 import os
 import re
@@ -61,6 +62,41 @@ def test_with_a_queue_missing_credentials_are_wrong(monkeypatch: pytest.MonkeyPa
     assert checks["credentials"].state == WRONG
     assert "aws sso login" in checks["credentials"].remedy
     assert checks["AWS"].state == SKIPPED
+
+
+def test_a_region_that_is_none_comes_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-centrl-1")
+    region = aws("ezbatch")["Region"]
+    assert region.state == UNKNOWN
+    assert "'eu-centrl-1' (did you mean 'eu-central-1'?)" in region.found
+    assert "AWS_REGION" in region.remedy
+
+
+def test_who_cannot_reach_aws_is_not_told_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    time = Time()
+    checks = found([Check(*one) for one in checkup("ezbatch", settings, Clients(settings, time.sleep, time))])
+    assert checks["AWS"].state == WRONG
+    assert "network" in checks["AWS"].remedy
+    assert checks["credentials"].state == SKIPPED
+    assert checks["credentials"].remedy == ""
+
+
+@pytest.mark.usefixtures("account")
+def test_each_thing_is_one_line() -> None:
+    # moto answers a page in HTML where it should simulate a policy.
+    checks = found(doctor("ezbatch"))
+    assert checks["permissions"].state == UNKNOWN
+    for check in checks.values():
+        assert "\n" not in check.found + check.remedy
+        assert len(check.found) <= 300
 
 
 def test_settings_that_cannot_be_read_are_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -169,15 +205,20 @@ def test_a_wrong_clock_is_seen_by_the_answers_date() -> None:
 class Simulating(Clients):
     """Clients of an account whose IAM simulates, and whose quotas can be read: moto has neither."""
 
-    denied: ClassVar[tuple[str, ...]] = ()
+    #: Right -> the pattern of what it is given for; all others are given for everything.
+    narrow: ClassVar[dict[str, str]] = {}
     quota: ClassVar[float] = 6.0
+
+    def may(self, action: str, resource: str) -> bool:
+        return action not in self.narrow or fnmatch.fnmatchcase(resource, self.narrow[action])
 
     def once(self, service: str, method: str, **parameters: Any) -> Any:  # noqa: ANN401 - the calls' own
         if method == "simulate_principal_policy":
             assert parameters["PolicySourceArn"].startswith("arn:aws:")
+            (resource,) = parameters["ResourceArns"]
             return {
                 "EvaluationResults": [
-                    {"EvalActionName": one, "EvalDecision": "implicitDeny" if one in self.denied else "allowed"}
+                    {"EvalActionName": one, "EvalDecision": "allowed" if self.may(one, resource) else "implicitDeny"}
                     for one in parameters["ActionNames"]
                 ]
             }
@@ -186,7 +227,7 @@ class Simulating(Clients):
         return super().once(service, method, **parameters)
 
 
-def test_missing_rights_are_named(account: Rig) -> None:
+def test_missing_rights_are_named(account: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     account.queue()
     settings = Settings.load()
 
@@ -197,13 +238,33 @@ def test_missing_rights_are_named(account: Rig) -> None:
     assert checks["permissions"].found.startswith(f"all {len(ACTIONS)}")
     assert checks["vCPU quota"].found == "6 vCPU at once on Fargate"
     assert "Service Quotas" in checks["vCPU quota"].remedy
-    Simulating.denied = ("batch:SubmitJob", "iam:PassRole")
-    try:
-        checks = look()
-    finally:
-        Simulating.denied = ()
+    monkeypatch.setattr(Simulating, "narrow", {"batch:SubmitJob": "", "iam:PassRole": ""})
+    checks = look()
     assert checks["permissions"].state == WRONG
     assert "may not batch:SubmitJob, iam:PassRole" in checks["permissions"].found
+
+
+def test_rights_for_the_queues_own_things_alone_are_enough(account: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.queue()
+    settings = Settings.load()
+
+    def look(queue: str) -> Check:
+        return found([Check(*one) for one in checkup(queue, settings, Simulating(settings))])["permissions"]
+
+    # What a careful administrator gives.
+    careful = {
+        "iam:PassRole": "arn:aws:iam::123456789012:role/ecsTaskExecutionRole",
+        "batch:SubmitJob": "arn:aws:batch:us-east-1:123456789012:job-*/*",
+        "batch:TerminateJob": "arn:aws:batch:us-east-1:123456789012:job/*",
+        "logs:GetLogEvents": "arn:aws:logs:*:123456789012:log-group:/aws/batch/job:*",
+    }
+    monkeypatch.setattr(Simulating, "narrow", careful)
+    assert look("ezbatch").state == OK
+    # Without a queue it is not known for which.
+    assert look("local").state == UNKNOWN
+    assert "iam:PassRole" in look("local").found
+    monkeypatch.setattr(Simulating, "narrow", {**careful, "iam:PassRole": "arn:aws:iam::123456789012:role/other"})
+    assert look("ezbatch").found == "these credentials may not iam:PassRole"
 
 
 @pytest.mark.usefixtures("account")
