@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ezbatch.backend import JobReport
+    from ezbatch.cost import Estimate, Spent
     from ezbatch.explain import Explanation
     from ezbatch.progress import Progress
     from ezbatch.run import EZBatchRun
@@ -137,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
         made.add_argument("--wait", action="store_true", help="wait until the run has ended")
         as_json(made)
 
+    def limited(made: argparse.ArgumentParser) -> None:
+        made.add_argument("--max-cost", type=float, metavar="DOLLARS", help="refuse what could cost more on AWS")
+
     def of_run(made: argparse.ArgumentParser) -> None:
         made.add_argument("run", metavar="RUN")
 
@@ -147,13 +151,13 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     made = add("run", _run, "submit a workflow")
     made.add_argument("file", metavar="FILE")
     queue(made)
+    limited(made)
     waiting(made)
-
-    made.add_argument("--max-cost", type=float, metavar="DOLLARS", help="refuse what could cost more on AWS")
 
     made = add("submit", _submit, "submit one job: ezbatch submit -i IMAGE [options] -- COMMAND")
     add_job_options(made)
     queue(made)
+    limited(made)
     waiting(made)
 
     made = add("plan", _plan, "show what run would do, without doing it")
@@ -209,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     made = add("cost", _cost, "say what a workflow may cost, or what a run has cost, on Fargate")
     made.add_argument("file", metavar="FILE|RUN", nargs="?")
     made.add_argument("--by-tag", metavar="KEY", help="of all runs in the ledger, by the value of a tag")
+    made.add_argument("--current-prices", action="store_true", help="ask AWS's price list, not the table of ezbatch")
     queue(made)
     as_json(made)
 
@@ -447,7 +452,7 @@ def _attached(run_id: str) -> EZBatchRun:
 
 
 def _submitted(workflow: EZBatchWorkflow, arguments: argparse.Namespace) -> int:
-    run = workflow.submit(arguments.queue, max_cost=getattr(arguments, "max_cost", None), progress=_progress())
+    run = workflow.submit(arguments.queue, max_cost=arguments.max_cost, progress=_progress())
     return _follow_up(run, arguments)
 
 
@@ -693,11 +698,12 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def _cost(arguments: argparse.Namespace) -> int:
-    from ezbatch.cost import dollars
-    from ezbatch.spending import estimated, spent_by_tag
+    from ezbatch.cost import PRICES, dollars
+    from ezbatch.spending import current_prices, estimated, spent_by_tag
 
+    prices = current_prices() if arguments.current_prices else PRICES
     if arguments.by_tag is not None:
-        totals = spent_by_tag(arguments.by_tag)
+        totals = spent_by_tag(arguments.by_tag, prices=prices)
         if arguments.json:
             _print_json(totals)
         for value, amount in sorted(totals.items(), key=lambda item: -item[1]) if not arguments.json else ():
@@ -706,10 +712,13 @@ def _cost(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         _say("ezbatch: cost needs a workflow's file, a run, or --by-tag KEY")
         return USAGE
-    known = Path(arguments.file).exists()
-    found = estimated(_load(arguments.file), arguments.queue) if known else _attached(arguments.file).cost()
+    found: Estimate | Spent
+    if Path(arguments.file).exists():
+        found = estimated(_load(arguments.file), arguments.queue, prices=prices)
+    else:
+        found = _attached(arguments.file).cost(prices)
     if arguments.json:
-        _print_json(dataclasses.asdict(found))
+        _print_json(found.to_dict())
     else:
         _print(str(found))
     return OK

@@ -7,13 +7,31 @@ begins when the container runs, so a sum of the past is a little less than the b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from ezbatch.backend import JobReport
+from ezbatch.errors import BackendError, Problem
 from ezbatch.planning import Plan, PlannedDefinition, PlannedJob, count_text, duration_text, size_text
 
-__all__ = ["PRICES", "Estimate", "EstimateRow", "Hourly", "Prices", "Spent", "SpentRow", "estimate", "hourly", "spent"]
+__all__ = [
+    "PRICES",
+    "Estimate",
+    "EstimateRow",
+    "Hourly",
+    "Prices",
+    "Spent",
+    "SpentRow",
+    "about",
+    "estimate",
+    "hourly",
+    "over_limit",
+    "prices_from",
+    "spent",
+]
 
 #: What every Fargate task has without paying for it, in GiB.
 FREE_STORAGE = 20
@@ -52,6 +70,53 @@ PRICES = Prices(
     memory={"X86_64": 0.004445, "ARM64": 0.00356},
     storage=0.000111,
 )
+
+
+#: How AWS's price list calls what is billed, at the end of a name that begins with the Region's.
+_USAGE = {
+    "Fargate-vCPU-Hours:perCPU": ("vcpu", "X86_64"),
+    "Fargate-ARM-vCPU-Hours:perCPU": ("vcpu", "ARM64"),
+    "Fargate-GB-Hours": ("memory", "X86_64"),
+    "Fargate-ARM-GB-Hours": ("memory", "ARM64"),
+    "Fargate-EphemeralStorage-GB-Hours": ("storage", ""),
+}
+
+
+def prices_from(listed: Iterable[str], region: str) -> Prices:
+    """Return Fargate's prices by what AWS's price list says.
+
+    Parameters
+    ----------
+    listed : iterable of str
+        The products of the service AmazonECS in a Region, each as the JSON in which the list has it.
+    region : str
+        The Region.
+
+    Raises
+    ------
+    BackendError
+        If a price is missing.
+    """
+    found: dict[tuple[str, str], float] = {}
+    dates = []
+    for text in listed:
+        item: dict[str, Any] = json.loads(text)
+        usage = str(item["product"]["attributes"].get("usagetype", ""))
+        key = next((key for end, key in _USAGE.items() if usage.endswith(end)), None)
+        if key is None or "SpotUsage:" in usage:
+            continue
+        for term in item.get("terms", {}).get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                found[key] = float(dimension["pricePerUnit"]["USD"])
+                dates.append(str(item.get("publicationDate", ""))[:10])
+    missing = [end for end, key in _USAGE.items() if key not in found]
+    if missing:
+        raise BackendError(
+            f"AWS's price list has no {', '.join(missing)} for {region}. Go by the table: leave out what asks AWS."
+        )
+    vcpu = {kind: amount for (what, kind), amount in found.items() if what == "vcpu"}
+    memory = {kind: amount for (what, kind), amount in found.items() if what == "memory"}
+    return Prices(max(dates), region, vcpu, memory, found["storage", ""])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +192,8 @@ class EstimateRow:
         If every attempt runs until its timeout, or by what was observed before; None where nothing ends it.
     observed : bool
         Whether earlier runs stand behind the numbers.
+    approximate : bool
+        Whether it is an EC2 job, priced like a Fargate one of its size.
     """
 
     name: str
@@ -136,6 +203,7 @@ class EstimateRow:
     at_least: float
     at_most: float | None
     observed: bool = False
+    approximate: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +237,11 @@ class Estimate:
         return sum(found) if len(found) == len(self.rows) else None
 
     @property
+    def approximate(self) -> bool:
+        """Whether EC2 jobs are among them."""
+        return any(row.approximate for row in self.rows)
+
+    @property
     def endless(self) -> tuple[str, ...]:
         """The jobs that nothing ends: no timeout, and no earlier run to go by."""
         return tuple(row.name for row in self.rows if row.at_most is None)
@@ -176,21 +249,47 @@ class Estimate:
     @property
     def summary(self) -> str:
         """What it may cost in a line, with the date of the prices."""
+        least, most = (about(amount, self.approximate) for amount in (self.at_least, self.at_most))
         if self.at_most is None:
             endless = f"{self.endless[0]} has" if len(self.endless) == 1 else f"{len(self.endless):,} jobs have"
-            text = f"{dollars(self.at_least)} or more, without a limit: {endless} no timeout"
+            text = f"{least} or more, without a limit: {endless} no timeout"
         else:
-            text = f"{dollars(self.at_least)} to {dollars(self.at_most)}"
+            text = f"{least} to {most}"
         return f"{text} (Fargate On-Demand, {self.region}, {self.date})"
 
     def __str__(self) -> str:
-        table = [("job", "times", "size", "an hour, each", "at least", "at most")]
+        table: list[tuple[str, ...]] = [("job", "times", "size", "an hour, each", "at least", "at most")]
         for row in self.rows:
-            most = limit(row.at_most)
-            table.append((row.name, str(row.count), row.size, dollars(row.hourly.total), dollars(row.at_least), most))
-        table.append(("all", "", "", "", dollars(self.at_least), limit(self.at_most)))
-        notes = [f"Prices: Fargate On-Demand, {self.region}, {self.date}", *self.notes]
+            amounts = [about(amount, row.approximate) for amount in (row.hourly.total, row.at_least, row.at_most)]
+            table.append((row.name, str(row.count), row.size, *amounts))
+        sums = [about(amount, self.approximate) for amount in (self.at_least, self.at_most)]
+        table.append(("all", "", "", "", *sums))
+        notes = [_label(self.date, self.region), *self.notes]
         return "\n".join([*_table(table, words=(0, 2)), "", *(f"{note}." for note in notes)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as data, sums included."""
+        return {**dataclasses.asdict(self), "at_least": self.at_least, "at_most": self.at_most}
+
+
+def about(amount: float | None, approximate: bool) -> str:
+    """Return an amount in words: no amount has no limit, and one that is approximate says so."""
+    return "no limit" if amount is None else f"{'~' if approximate else ''}{dollars(amount)}"
+
+
+def _label(date: str, region: str) -> str:
+    # Which of the two a queue gives is its compute environments' matter, and Spot's price changes from day to day.
+    return f"Prices: Fargate On-Demand, {region}, {date}; on Fargate Spot up to 70 % less"
+
+
+def _ec2_notes(definitions: Iterable[PlannedDefinition], jobs: Iterable[PlannedJob]) -> list[str]:
+    """Return what has to be said where jobs are EC2's, which bills instances and not jobs."""
+    notes = []
+    if any(definition.platform != "FARGATE" for definition in definitions):
+        notes.append("EC2 jobs are priced like Fargate ones of their size: approximate (~)")
+    if any(job.gpus for job in jobs):
+        notes.append("GPUs are left out, and are most of what such a job costs")
+    return notes
 
 
 def estimate(plan: Plan, history: Mapping[str, Sequence[float]] | None = None, prices: Prices = PRICES) -> Estimate:
@@ -207,10 +306,8 @@ def estimate(plan: Plan, history: Mapping[str, Sequence[float]] | None = None, p
     """
     rows = []
     joins: list[tuple[PlannedJob, Hourly]] = []
-    approximate = False
     for job in plan.jobs:
         definition = plan.definition_of(job)
-        approximate = approximate or definition.platform != "FARGATE"
         each = _hourly_of(job, definition, prices)
         if job.join:
             joins.append((job, each))
@@ -223,15 +320,15 @@ def estimate(plan: Plan, history: Mapping[str, Sequence[float]] | None = None, p
         else:
             most = None if job.timeout is None else each.of(job.timeout) * job.attempts * count
         size = size_text(job.vcpus, job.memory, job.gpus)
-        rows.append(EstimateRow(job.name, count, size, each, least, most, bool(observed)))
+        approximate = definition.platform != "FARGATE"
+        rows.append(EstimateRow(job.name, count, size, each, least, most, bool(observed), approximate))
     if joins:
         # A join does nothing, so it is billed for the least there is.
         total = sum(each.of(0) for _job, each in joins)
         first, each = joins[0]
         rows.append(EstimateRow("joins", len(joins), size_text(first.vcpus, first.memory), each, total, total))
     notes = ["Left out: data transfer, S3, logs, taxes; the image's pull is billed too"]
-    if approximate:
-        notes.append("EC2 jobs are priced like Fargate ones of their size: approximate")
+    notes += _ec2_notes(plan.definitions, plan.jobs)
     if any(row.observed for row in rows):
         notes.append(
             "Where a job has succeeded before, by what it took then; otherwise a minute to every attempt's timeout"
@@ -243,6 +340,39 @@ def estimate(plan: Plan, history: Mapping[str, Sequence[float]] | None = None, p
     if plan.local:
         notes.append("On this machine nothing is billed; this is what the same costs on AWS")
     return Estimate(tuple(rows), prices.date, prices.region, tuple(notes))
+
+
+def over_limit(plan: Plan, max_cost: float | None, prices: Prices = PRICES) -> list[Problem]:
+    """Return why a plan may cost more than a person wants to spend; nothing where it cannot.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan. One for this machine costs nothing.
+    max_cost : float, optional
+        US dollars; None is no limit.
+    prices : Prices
+        The table.
+    """
+    if max_cost is None:
+        return []
+    if math.isnan(max_cost) or max_cost < 0:
+        return [Problem("max_cost", f"{max_cost:g} is no amount to spend", "Give US dollars, 0 or more")]
+    if plan.local:
+        return []
+    gpus = [job.name for job in plan.jobs if job.gpus]
+    if gpus:
+        what = f"what the GPUs of {', '.join(gpus[:5])} cost is not known here"
+        return [Problem("max_cost", what, "Leave max_cost out for them, and look at EC2's price list")]
+    # Only timeouts are a promise; what was observed before may be exceeded.
+    found = estimate(plan, prices=prices)
+    if found.at_most is None:
+        what = f"nothing limits the cost of {', '.join(found.endless[:5])}"
+        return [Problem("max_cost", what, "Set a timeout for them")]
+    if found.at_most > max_cost:
+        what = f"up to {dollars(found.at_most)} if every attempt ran until its timeout, more than {dollars(max_cost)}"
+        return [Problem("max_cost", what, "Lower timeouts, retries or sizes, or raise max_cost")]
+    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,12 +389,15 @@ class SpentRow:
         US dollars.
     tags : mapping of str to str
         The job's.
+    approximate : bool
+        Whether it is an EC2 job, priced like a Fargate one of its size.
     """
 
     name: str
     seconds: float
     amount: float
     tags: Mapping[str, str]
+    approximate: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,10 +426,15 @@ class Spent:
 
     def __str__(self) -> str:
         table = [("job", "ran", "cost")]
-        table += [(row.name, duration_text(row.seconds), dollars(row.amount)) for row in self.rows]
-        table.append(("all", duration_text(sum(row.seconds for row in self.rows)), dollars(self.total)))
-        notes = [f"Prices: Fargate On-Demand, {self.region}, {self.date}", *self.notes]
+        table += [(r.name, duration_text(r.seconds), about(r.amount, r.approximate)) for r in self.rows]
+        total = about(self.total, any(row.approximate for row in self.rows))
+        table.append(("all", duration_text(sum(row.seconds for row in self.rows)), total))
+        notes = [_label(self.date, self.region), *self.notes]
         return "\n".join([*_table(table), "", *(f"{note}." for note in notes)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as data, the sum included."""
+        return {**dataclasses.asdict(self), "total": self.total}
 
 
 #: When an attempt of a job, or a child of an array, began and ended.
@@ -327,7 +465,6 @@ def spent(
     """
     rows = []
     unknown = []
-    approximate = False
     for job in plan.jobs:
         report = reports.get(job.name)
         if report is None:
@@ -340,16 +477,15 @@ def spent(
         if not spans:
             continue
         definition = plan.definition_of(job)
-        approximate = approximate or definition.platform != "FARGATE"
         each = _hourly_of(job, definition, prices)
         took = [((stop or now) - start).total_seconds() for start, stop in spans]
-        rows.append(SpentRow(job.name, sum(took), sum(each.of(seconds) for seconds in took), job.tags))
+        amount = sum(each.of(seconds) for seconds in took)
+        rows.append(SpentRow(job.name, sum(took), amount, job.tags, definition.platform != "FARGATE"))
     notes = [
         "A little less than the bill: the image's pull counts there too",
         "Left out: data transfer, S3, logs, taxes",
     ]
-    if approximate:
-        notes.append("EC2 jobs are priced like Fargate ones of their size: approximate")
+    notes += _ec2_notes(plan.definitions, plan.jobs)
     if unknown:
         notes.append(f"Left out, since their children's times are not known any more: {', '.join(unknown)}")
     if plan.local:
@@ -362,11 +498,6 @@ def dollars(amount: float) -> str:
     if amount >= 0.995 or amount == 0:  # noqa: PLR2004 - from here on a cent is a small part
         return f"${amount:,.2f}"
     return f"${amount:.3f}" if amount >= 0.0095 else f"${amount:.2g}"  # noqa: PLR2004 - about a cent
-
-
-def limit(amount: float | None) -> str:
-    """Return what something costs at most in words; None has no limit."""
-    return "no limit" if amount is None else dollars(amount)
 
 
 def _table(rows: Sequence[tuple[str, ...]], words: Sequence[int] = (0,)) -> list[str]:

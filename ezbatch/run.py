@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from ezbatch import ledger as ledgers
 from ezbatch import names, spec
 from ezbatch.backend import Backend, JobReport, JobState, LogEvent, QueueFacts
-from ezbatch.cost import Spent, dollars, estimate, spent
+from ezbatch.cost import PRICES, Prices, Spent, over_limit, spent
 from ezbatch.errors import (
     BackendError,
     EZBatchError,
     InvalidWorkflowError,
     JobFailedError,
     JobNotFoundError,
-    Problem,
     RunInterruptedError,
     RunNotFoundError,
     StateDirectoryError,
@@ -128,7 +127,7 @@ def submit(
     made = plan(workflow, queue or settings.queue, only=only)
     backend = backend or backend_for(made.queue, settings)
     ledger = Ledger(settings.state_directory)
-    problems = _cost_problems(made, max_cost) or backend.preflight(made)
+    problems = over_limit(made, max_cost) or backend.preflight(made)
     if problems:
         raise InvalidWorkflowError(workflow.name, problems)
     texts = (json.dumps(workflow.to_dict()), made.to_json())
@@ -142,22 +141,6 @@ def submit(
                 run._hand_over(show)  # noqa: SLF001 - this function is the handle's constructor
             return run
     raise AssertionError  # the records never end
-
-
-def _cost_problems(made: Plan, max_cost: float | None) -> list[Problem]:
-    """Return why a plan may cost more than a person wants to spend."""
-    if max_cost is None or made.local:
-        return []
-    # Only timeouts are a promise; what was observed before may be exceeded.
-    found = estimate(made)
-    if found.at_most is None:
-        endless = ", ".join(found.endless[:5])
-        what = f"nothing limits the cost of {endless}"
-        return [Problem("max_cost", what, "Set a timeout for them")]
-    if found.at_most > max_cost:
-        what = f"up to {dollars(found.at_most)} if every attempt ran until its timeout, more than {dollars(max_cost)}"
-        return [Problem("max_cost", what, "Lower timeouts, retries or sizes, or raise max_cost")]
-    return []
 
 
 def _new_records(name: str, queue: str, retry_of: str | None) -> Iterator[RunRecord]:
@@ -900,15 +883,20 @@ class EZBatchRun:
             if readers:
                 self._sleep(pause)
 
-    def cost(self) -> Spent:
+    def cost(self, prices: Prices = PRICES) -> Spent:
         """Return what the run has cost so far on Fargate, or would have, as it was last seen.
 
         Of arrays the children's times are looked up now.
+
+        Parameters
+        ----------
+        prices : Prices
+            The table.
         """
         known = self._reports()
         arrays = {name: report for name, report in known.items() if report.children is not None and report.job_id}
         spans = {name: self._backend.spans(self.id, report.job_id) for name, report in arrays.items()}
-        return spent(self.plan, known, datetime.now(timezone.utc), spans)
+        return spent(self.plan, known, datetime.now(timezone.utc), spans, prices)
 
     # Acting
 

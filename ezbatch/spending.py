@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from ezbatch.cost import Estimate, estimate
+from ezbatch.cost import PRICES, Estimate, Prices, estimate, prices_from
 from ezbatch.ledger import Ledger
 from ezbatch.planning import LOCAL, plan
 from ezbatch.run import runs
 from ezbatch.settings import Settings
 from ezbatch.workflow import EZBatchWorkflow
 
-__all__ = ["estimated", "spent_by_tag"]
+__all__ = ["current_prices", "estimated", "spent_by_tag"]
 
 
-def estimated(workflow: EZBatchWorkflow, queue: str | None = None, *, settings: Settings | None = None) -> Estimate:
+def current_prices(*, settings: Settings | None = None) -> Prices:
+    """Ask AWS's price list what Fargate costs today in the Region of the settings.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Instead of those that are set.
+
+    Raises
+    ------
+    BackendError
+        If AWS cannot be asked, or does not list what Fargate bills.
+    """
+    from ezbatch.aws.prices import listed_prices
+
+    region, listed = listed_prices(settings or Settings.load())
+    return prices_from(listed, region)
+
+
+def estimated(
+    workflow: EZBatchWorkflow,
+    queue: str | None = None,
+    *,
+    prices: Prices = PRICES,
+    settings: Settings | None = None,
+) -> Estimate:
     """Return what a workflow may cost, by the times that its jobs took in earlier runs where there are some.
 
     Parameters
@@ -21,21 +46,25 @@ def estimated(workflow: EZBatchWorkflow, queue: str | None = None, *, settings: 
         The workflow.
     queue : str, optional
         As for :func:`submit`.
+    prices : Prices
+        The table.
     settings : Settings, optional
         Instead of those that are set.
     """
     settings = settings or Settings.load()
     made = plan(workflow, queue or settings.queue)
-    return estimate(made, Ledger(settings.state_directory).history(workflow.name))
+    return estimate(made, Ledger(settings.state_directory).history(workflow.name), prices)
 
 
-def spent_by_tag(key: str, *, settings: Settings | None = None) -> dict[str, float]:
+def spent_by_tag(key: str, *, prices: Prices = PRICES, settings: Settings | None = None) -> dict[str, float]:
     """Return what the runs in the ledger that went to AWS have cost, by the value of a tag, in US dollars.
 
     Parameters
     ----------
     key : str
         The tag's key. Jobs without it are counted under an empty value.
+    prices : Prices
+        The table.
     settings : Settings, optional
         Instead of those that are set.
     """
@@ -43,7 +72,7 @@ def spent_by_tag(key: str, *, settings: Settings | None = None) -> dict[str, flo
     for run in runs(settings=settings):
         if run.queue == LOCAL:
             continue
-        for row in run.cost().rows:
+        for row in run.cost(prices).rows:
             value = row.tags.get(key, "")
             totals[value] = totals.get(value, 0.0) + row.amount
     return totals

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ezbatch.cost import Estimate, dollars, estimate, limit
+from ezbatch.cost import Estimate, about, estimate
 from ezbatch.explain import Explanation
 from ezbatch.planning import HEADS
 from ezbatch.progress import glyph
@@ -185,7 +185,9 @@ def _plan_table(plan: Plan, guess: Estimate | None) -> str:
     rows = plan.rows()
     heads: tuple[str, ...] = HEADS
     if guess is not None:
-        costs = {row.name: (dollars(row.hourly.total), limit(row.at_most)) for row in guess.rows}
+        costs = {
+            row.name: [about(amount, row.approximate) for amount in (row.hourly.total, row.at_most)] for row in guess.rows
+        }
         rows = {name: (*cells[:-2], *costs.get(name, ("", "")), *cells[-2:]) for name, cells in rows.items()}
         heads = (*HEADS[:-2], "an hour, each", "at most", *HEADS[-2:])
     body = []

@@ -558,21 +558,22 @@ class EZBatchMagics(Magics):
         _display(bundle)
 
     def _do_cost(self, arguments: argparse.Namespace) -> Table | None:
-        from ezbatch.cost import dollars
+        from ezbatch.cost import PRICES, dollars
         from ezbatch.run import EZBatchRun
-        from ezbatch.spending import estimated, spent_by_tag
+        from ezbatch.spending import current_prices, estimated, spent_by_tag
 
+        prices = current_prices(settings=self.settings()) if arguments.current_prices else PRICES
         if arguments.by_tag is not None:
-            totals = spent_by_tag(arguments.by_tag, settings=self.settings())
+            totals = spent_by_tag(arguments.by_tag, prices=prices, settings=self.settings())
             ranked = sorted(totals.items(), key=lambda item: -item[1])
             return Table(
                 (arguments.by_tag, "cost"), [(value or "(no such tag)", dollars(cost)) for value, cost in ranked]
             )
         subject = self._subject(arguments.subject)
         if isinstance(subject, EZBatchRun):
-            _print(str(subject.cost()))
+            _print(str(subject.cost(prices)))
         else:
-            _print(str(estimated(subject, arguments.queue, settings=self.settings())))
+            _print(str(estimated(subject, arguments.queue, prices=prices, settings=self.settings())))
         return None
 
     def _do_queues(self, arguments: argparse.Namespace) -> Table:
@@ -682,6 +683,9 @@ def line_parser() -> Parser:
         made[name].add_argument("--region", metavar="NAME", help="AWS region")
     made["cost"].add_argument("subject", metavar="WF|RUN", nargs="?", default="@last")
     made["cost"].add_argument("--by-tag", metavar="KEY", help="of all runs in the ledger, by the value of a tag")
+    made["cost"].add_argument(
+        "--current-prices", action="store_true", help="ask AWS's price list, not the table of ezbatch"
+    )
     made["submit"].add_argument("--max-cost", type=float, metavar="DOLLARS", help="refuse what could cost more on AWS")
     made["form"].add_argument("workflow", metavar="WF", nargs="?")
     made["dag"].add_argument("subject", metavar="WF|RUN")

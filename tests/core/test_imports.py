@@ -64,7 +64,7 @@ ALLOWED = {
     "database": {"errors"},
     "ledger": {"backend", "errors", "database"},
     "logs": {"backend", "errors"},
-    "cost": {"backend", "planning"},
+    "cost": {"backend", "planning", "errors"},
     "options": {"rules", "workflow", "s3", "spec"},
     "progress": {"run"},
     "spending": {"run", "cost", "ledger", "planning", "settings", "workflow"},
@@ -98,6 +98,7 @@ DELEGATES = {
     ("run", "aws"),
     ("run", "progress"),
     ("garbage", "aws"),
+    ("spending", "aws"),
     ("diagnosis", "local"),
     ("diagnosis", "aws"),
 }

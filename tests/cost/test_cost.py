@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from ezbatch import EZBatchJob, EZBatchWorkflow, InvalidWorkflowError, JobReport, JobState, plan
 from ezbatch.backend import Attempt
-from ezbatch.cost import PRICES, dollars, estimate, hourly, spent
+from ezbatch.cli import main
+from ezbatch.cost import PRICES, dollars, estimate, hourly, prices_from, spent
+from ezbatch.errors import BackendError
 from ezbatch.settings import Settings
 from ezbatch.spending import estimated
 
@@ -94,9 +101,147 @@ def test_without_a_timeout_there_is_no_upper_limit_and_history_gives_one() -> No
     assert known.at_most == pytest.approx(2 * 0.04937)
 
 
-def test_ec2_is_labelled_approximate() -> None:
-    job = EZBatchJob("b", "true", platform="EC2", timeout=60)
-    assert any("approximate" in note for note in estimate(plan(EZBatchWorkflow("w", {"a": job}), "queue")).notes)
+def test_ec2_is_labelled_approximate_row_by_row() -> None:
+    jobs = {
+        "instance": EZBatchJob("b", "true", platform="EC2", timeout=60),
+        "task": EZBatchJob("b", "true", timeout=60),
+    }
+    made = plan(EZBatchWorkflow("w", jobs), "queue")
+    before = estimate(made)
+    reports = {name: JobReport(name, "1", JobState.SUCCEEDED, (Attempt(1, BEGAN, BEGAN),)) for name in jobs}
+    for found in (before, spent(made, reports, BEGAN)):
+        assert any("approximate (~)" in note for note in found.notes)
+        assert {row.name: row.approximate for row in found.rows} == {"instance": True, "task": False}
+        shown = {line.split()[0]: line for line in str(found).splitlines() if "$" in line}
+        assert "~$0.00082" in shown["instance"]
+        assert "~" not in shown["task"]
+        assert "~" in shown["all"]
+        assert not any("GPU" in note for note in found.notes)
+
+
+def test_what_gpus_cost_is_not_guessed() -> None:
+    workflow = EZBatchWorkflow("w", {"a": EZBatchJob("b", "true", platform="EC2", gpus=1, timeout=60)})
+    assert any("GPUs are left out" in note for note in estimate(plan(workflow, "queue")).notes)
+    with pytest.raises(InvalidWorkflowError, match="GPUs of a cost is not known"):
+        workflow.submit("queue", max_cost=1000)
+
+
+def test_spot_is_labelled() -> None:
+    # On-Demand prices stand there whatever the queue, and say so.
+    made = plan(EZBatchWorkflow("w", {"a": EZBatchJob("b", "true")}), "ezbatch-spot")
+    for found in (estimate(made), spent(made, {}, BEGAN)):
+        assert "Fargate On-Demand, us-east-1, 2026-03; on Fargate Spot up to 70 % less." in str(found)
+
+
+@pytest.mark.parametrize("limit", [float("nan"), -1])
+@pytest.mark.parametrize("queue", ["queue", "local"])
+def test_a_limit_that_is_none_is_refused(limit: float, queue: str) -> None:
+    workflow = EZBatchWorkflow("w", {"a": EZBatchJob("b", "true", timeout=60)})
+    with pytest.raises(InvalidWorkflowError, match="is no amount to spend"):
+        workflow.submit(queue, max_cost=limit)
+
+
+def test_the_command_refuses_and_its_json_holds_the_sums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["submit", "-q", "queue", "-i", "b", "--timeout", "10h", "--array", "100"]
+    assert main([*words, "--max-cost", "10", "--", "true"]) == 2
+    assert "up to $49.37 if every attempt ran until its timeout, more than $10.00" in capsys.readouterr().err
+    path = tmp_path / "w.json"
+    EZBatchWorkflow("w", {"a": EZBatchJob("b", "true", timeout=3600)}).save(path)
+    assert main(["cost", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["at_most"] == pytest.approx(0.04937)
+    assert found["at_least"] == pytest.approx(0.04937 / 60)
+
+
+# AWS's price list
+
+
+def product(usage: str, price: str, term: str = "OnDemand") -> str:
+    """What the price list says of one thing that is billed."""
+    dimensions = {"S.T.D": {"unit": "hours", "pricePerUnit": {"USD": price}}}
+    return json.dumps(
+        {
+            "product": {"productFamily": "Compute", "attributes": {"usagetype": usage, "regionCode": "eu-west-1"}},
+            "serviceCode": "AmazonECS",
+            "terms": {term: {"S.T": {"priceDimensions": dimensions, "effectiveDate": "2026-11-01T00:00:00Z"}}},
+            "publicationDate": "2026-11-20T18:00:00Z",
+        }
+    )
+
+
+LISTED = [
+    product("EU-Fargate-vCPU-Hours:perCPU", "0.0500000000"),
+    product("EU-SpotUsage:Fargate-vCPU-Hours:perCPU", "0.0100000000"),
+    product("EU-Fargate-Windows-vCPU-Hours:perCPU", "0.0900000000"),
+    product("EU-Fargate-GB-Hours", "0.0050000000"),
+    product("EU-Fargate-ARM-vCPU-Hours:perCPU", "0.0400000000"),
+    product("EU-Fargate-ARM-GB-Hours", "0.0040000000"),
+    product("EU-Fargate-EphemeralStorage-GB-Hours", "0.0002000000"),
+    product("EU-ECS-EC2-vCPU-Hours", "0.0100000000"),
+]
+
+
+def test_the_price_list_is_read() -> None:
+    found = prices_from(LISTED, "eu-west-1")
+    assert (found.date, found.region) == ("2026-11-20", "eu-west-1")
+    assert hourly(1, 1024, 30, prices=found).total == pytest.approx(0.05 + 0.005 + 10 * 0.0002)
+    assert hourly(1, 1024, None, "ARM64", found).total == pytest.approx(0.04 + 0.004)
+    with pytest.raises(BackendError, match="has no Fargate-EphemeralStorage-GB-Hours for eu-west-1"):
+        prices_from(LISTED[:6], "eu-west-1")
+
+
+class PriceList(BaseHTTPRequestHandler):
+    """AWS's price list, in pages."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append({"what": self.headers["X-Amz-Target"], "where": self.headers["Authorization"], **body})
+        first = "NextToken" not in body
+        answer = {"PriceList": LISTED[:4] if first else LISTED[4:], **({"NextToken": "2"} if first else {})}
+        raw = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_when_allowed_aws_is_asked_for_its_prices(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.json"
+    EZBatchWorkflow("w", {"a": EZBatchJob("b", "true", timeout=3600)}).save(path)
+    PriceList.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), PriceList) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_address[1]}",
+            "AWS_REGION": "eu-west-1",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+        }.items():
+            monkeypatch.setenv(name, value)
+        assert main(["cost", str(path)]) == 0
+        assert PriceList.asked == []
+        assert "us-east-1, 2026-03" in capsys.readouterr().out
+        assert main(["cost", str(path), "--current-prices"]) == 0
+        server.shutdown()
+        thread.join()
+    out = capsys.readouterr().out
+    assert "eu-west-1, 2026-11-20" in out
+    assert "$0.060" in out
+    assert len(PriceList.asked) == 2
+    for asked in PriceList.asked:
+        assert asked["what"] == "AWSPriceListService.GetProducts"
+        # The price list has few homes; what it is asked about is the Region of the settings.
+        assert "/us-east-1/pricing/" in asked["where"]
+        assert asked["Filters"] == [{"Type": "TERM_MATCH", "Field": "regionCode", "Value": "eu-west-1"}]
 
 
 def test_max_cost_refuses_what_could_cost_more_and_what_has_no_limit() -> None:
