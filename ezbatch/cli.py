@@ -364,14 +364,18 @@ def _print_status(run: EZBatchRun) -> None:
     table.add_column("ran", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
     planned = {job.name: job for job in run.plan.jobs}
-    for report in sorted(run.jobs.values(), key=lambda report: _ORDER.index(report.state.value)):
+    known, parents = run.jobs, run.parents
+    found = _explained(run)
+    for report in sorted(known.values(), key=lambda report: _ORDER.index(report.state.value)):
         job = planned[report.name]
         name = Text(_clean(report.name))
         if job.array_size:
             name.append(f" x{job.array_size:,}", style="dim")
         attempt = f"{report.attempt} of {job.attempts}" if report.attempt else "-"
         state = Text(f"{glyph(report.state.value)} {report.state.value}", style=_STYLES[report.state.value])
-        table.add_row(state, name, attempt, _took(report.started, report.stopped), Text(_clean(_why(run, report))))
+        waits = [name for name in parents.get(report.name, ()) if name in known and not known[name].state.terminal]
+        why = Text(_clean(_why(report, waits, found.get(report.name))))
+        table.add_row(state, name, attempt, _took(report.started, report.stopped), why)
     console.print(table)
     console.print(_counts_text(run))
 
@@ -380,18 +384,20 @@ _UNWELL = ("FAILED", "BLOCKED", "RUNNABLE")
 _ORDER = ("FAILED", "BLOCKED", "RUNNING", "STARTING", "RUNNABLE", "PENDING", "SUBMITTED", "SUCCEEDED")
 
 
-def _why(run: EZBatchRun, report: JobReport) -> str:
+def _explained(run: EZBatchRun) -> dict[str, Explanation]:
+    """Return why those jobs are where they are of which there is something to explain."""
+    return run.explanations(name for name, report in run.jobs.items() if report.state.value in _UNWELL)
+
+
+def _why(report: JobReport, waits: Sequence[str], found: Explanation | None) -> str:
     """Return a few words on why a job is where it is; nothing for one that is well."""
     state = report.state.value
     if report.children is not None and state not in ("PENDING", "SUBMITTED", "BLOCKED"):
         counts = ", ".join(f"{count:,} {child.value.lower()}" for child, count in report.children.items() if count)
         return f"{counts}; {report.reason}" if report.reason else counts
     if state == "PENDING":
-        known = run.jobs
-        waits = [name for name in run.parents.get(report.name, ()) if name in known and not known[name].state.terminal]
         return f"waits for {', '.join(waits[:2])}" + (f" and {len(waits) - 2} more" if len(waits) > 2 else "")  # noqa: PLR2004
-    if state in ("RUNNABLE", "FAILED"):
-        found = run.explain(report.name, look=False)
+    if state in ("RUNNABLE", "FAILED") and found is not None:
         return f"{found.cause} ({found.evidence})" if found.evidence else found.cause
     return report.reason
 
@@ -582,8 +588,7 @@ def _status(arguments: argparse.Namespace) -> int:
     run = _attached(arguments.run)
     waiting = run.stuck()  # one look at the queues of jobs that wait for room, for the column that says why
     if arguments.json:
-        # Of a job that is well there is nothing to explain.
-        whys = {r.name: run.explain(r.name, look=False) for r in run.jobs.values() if r.state.value in _UNWELL}
+        whys = _explained(run)
         jobs = [
             {**_job_row(run, report), "why": dataclasses.asdict(whys[name]) if name in whys else None}
             for name, report in run.jobs.items()

@@ -434,8 +434,8 @@ def _by_code(report: JobReport, *, copies: bool) -> Explanation | None:
 
 def _named(facts: QueueFacts | None, reports: Mapping[str, JobReport]) -> QueueFacts | None:
     """Return the facts with a head of this run called as the run calls it, not as AWS does."""
-    if facts is None or not facts.front:
-        return facts
+    if facts is None or not facts.front or not facts.head_reason:
+        return facts  # only a head that cannot start is named
     head = next(iter(facts.front)).partition(":")[0]
     own = next((report.name for report in reports.values() if report.job_id == head), None)
     return facts if own is None else dataclasses.replace(facts, head_name=own)

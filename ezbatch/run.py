@@ -679,24 +679,42 @@ class EZBatchRun:
             return dataclasses.replace(inner, cause=f"{found.name}: {inner.cause}")
         return self._explanation(self.report(job), look=look)
 
-    def _explanation(self, report: JobReport, *, look: bool = True) -> Explanation:
+    def _explanation(
+        self,
+        report: JobReport,
+        *,
+        look: bool = True,
+        among: tuple[Mapping[str, JobReport], Mapping[str, tuple[str, ...]]] | None = None,
+    ) -> Explanation:
+        reports, parents = among or (self.jobs, self.parents)
         planned = self._planned.get(report.name) or self._planned[report.name.rpartition(":")[0]]
         facts = None
         if report.state is JobState.RUNNABLE:
             facts = self._look_at(planned.queue) if look else self._facts.get(planned.queue, (0.0, None))[1]
         definition = self.plan.definition_of(planned)
         needs = Needs(planned.vcpus, planned.memory, definition.platform, definition.image, planned.timeout)
-        return explain(report, self.jobs, self.parents, facts, needs=needs, copies=bool(planned.paths))
+        return explain(report, reports, parents, facts, needs=needs, copies=bool(planned.paths))
+
+    def explanations(self, jobs: Iterable[str]) -> dict[str, Explanation]:
+        """Say why jobs are where they are, as they were last seen: for many, much quicker than one after the other.
+
+        Parameters
+        ----------
+        jobs : iterable of str
+            Jobs of the run; array children are not among them.
+        """
+        among = self.jobs, self.parents
+        return {name: self._explanation(among[0][name], look=False, among=among) for name in jobs}
 
     @property
     def waiting(self) -> dict[str, Explanation]:
         """Why jobs wait for room, as far as their queues have been looked at: a view's column that says why."""
         looked = {queue for queue, (_at, facts) in self._facts.items() if facts is not None}
-        return {
-            name: self.explain(name, look=False)
+        return self.explanations(
+            name
             for name, report in (self.jobs.items() if looked else ())
             if report.state is JobState.RUNNABLE and self._planned[name].queue in looked
-        }
+        )
 
     def stuck(self) -> dict[str, Explanation]:
         """Look at the queues, and return why each job waits that waits for room.
@@ -706,7 +724,7 @@ class EZBatchRun:
         waiting = [name for name, report in self.jobs.items() if report.state is JobState.RUNNABLE]
         for queue in {self._planned[name].queue for name in waiting}:
             self._look_at(queue)
-        return {name: self.explain(name, look=False) for name in waiting}
+        return self.explanations(waiting)
 
     def cancel_stuck(self, tell: Callable[[Mapping[str, Explanation]], None] | None = None) -> dict[str, Explanation]:
         """Cancel the jobs that wait for what comes only when a person acts: those that still do after ten minutes.

@@ -10,7 +10,7 @@ import pytest
 from ezbatch import EZBatchRun
 from ezbatch.aws.backend import AWSBackend
 from ezbatch.aws.clients import Clients
-from ezbatch.backend import JobState
+from ezbatch.backend import JobReport, JobState
 from ezbatch.errors import BackendError, WaitTimeoutError
 from ezbatch.explain import Explanation
 from ezbatch.ledger import Ledger
@@ -103,6 +103,32 @@ def test_properties_and_reprs_never_call_and_refresh_looks_once_a_minute(
     texts = [str(run.explain(name, look=False)) for name in ("a", "b")]
     assert any("queued behind" in text for text in texts)
     assert aws_env.calls() == []
+
+
+class Counting(EZBatchRun):
+    """A run that counts how often its reports are put together, which takes as long as it has jobs."""
+
+    gathered = 0
+
+    def _reports(self) -> dict[str, JobReport]:
+        self.gathered += 1
+        return super()._reports()
+
+
+def test_explaining_many_jobs_takes_no_longer_for_each(aws_env: Rig, submit: Submit) -> None:
+    aws_env.queue()
+    aws_env.hold("RUNNABLE")
+    counts = []
+    for size in (3, 30):
+        run = submit({f"j{n}": job() for n in range(size)})
+        settings = Settings.load()
+        ledger = Ledger(settings.state_directory)
+        many = Counting(ledger.find(run.id), ledger, AWSBackend(settings), settings=settings)
+        many.refresh()
+        many.gathered = 0
+        assert len(many.stuck()) == len(many.waiting) == size
+        counts.append(many.gathered)
+    assert counts[0] == counts[1]
 
 
 class Forbidden(Clients):
