@@ -82,7 +82,7 @@ _FAILED: tuple[_Row, ...] = (
     (r"^cancelled|^Terminated|^Cancelled", "It was cancelled", "Run it again by retry, if that was not meant"),
     (r"OutOfMemory", "It ran out of memory", "Raise memory"),
     (
-        r"Host EC2",
+        r"Host EC2|Spot Task was interrupted",
         "AWS took its machine back (a Spot instance, or one that broke)",
         "Give the job retries, which AWS then uses for it; or use a queue that is not Spot",
     ),

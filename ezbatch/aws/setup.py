@@ -224,6 +224,12 @@ def plan_setup(
     _check_given(max_vcpus, ec2, instance_types, log_days, data)
     account, region, partition = _where(clients)
     stack = _stack(clients, name)
+    if stack is not None and stack["StackStatus"] == "UPDATE_ROLLBACK_FAILED":
+        raise BackendError(
+            f"an update of stack {name} failed, and so did going back: {_reasons(clients, name)}. Mend that, then: aws"
+            f" cloudformation continue-update-rollback --stack-name {name}; or remove it by `ezbatch teardown --name"
+            f" {name}`"
+        )
     given = _given(max_vcpus, ec2, instance_types, log_days, bucket, data, partition)
     old = _parameters(stack)
     remains = stack is not None and stack["StackStatus"] in _REMAINS

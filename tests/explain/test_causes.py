@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
+from ezbatch import EZBatchRun
+from ezbatch.aws.backend import AWSBackend
+from ezbatch.aws.clients import Clients
 from ezbatch.backend import EnvironmentFacts, JobReport, JobState, QueueFacts
 from ezbatch.errors import JobFailedError
 from ezbatch.explain import Needs, explain
+from ezbatch.ledger import Ledger
+from ezbatch.settings import Settings
 from tests.aws.engine import NOT_STARTED, Outcome
 from tests.aws.rig import Rig
 from tests.explain.conftest import IMAGE, Submit, job
@@ -155,6 +162,45 @@ def test_the_quota_is_blamed_only_by_its_number() -> None:
     assert "6, unless it was raised" in unseen.remedy
 
 
+def test_a_queue_that_was_turned_off_is_named_with_the_command_that_turns_it_on(aws_env: Rig, submit: Submit) -> None:
+    aws_env.queue()
+    aws_env.hold("RUNNABLE")
+    run = submit({"a": job()})
+    # It has been at the head for long: nothing but the queue's state is left to explain that.
+    aws_env.engine.jobs[aws_env.jobs()[0].id].created_at -= 20 * 60 * 1000
+    aws_env.client("batch").update_job_queue(jobQueue="ezbatch", state="DISABLED")
+    found = run.explain("a")
+    assert found.cause == "Its queue is disabled"
+    assert "queue ezbatch is DISABLED; looked at the queue, its compute environments" in found.evidence
+    assert "ezbatch queue enable ezbatch" in found.remedy
+
+
+class Quota(Clients):
+    """Clients of an account whose quota can be read: moto has none."""
+
+    def once(self, service: str, method: str, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the calls' own
+        if method == "get_service_quota":
+            assert parameters == {"ServiceCode": "fargate", "QuotaCode": "L-3032A538"}
+            return {"Quota": {"Value": 6.0}}
+        return super().once(service, method, **parameters)
+
+
+def test_a_job_beyond_the_quota_waits_while_its_environment_is_valid(aws_env: Rig, submit: Submit) -> None:
+    aws_env.queue()
+    aws_env.virtual("manual")
+    submit({"first": job(vcpus=4, memory=8192)})
+    aws_env.wait_for("*-first", "RUNNING")
+    aws_env.hold("RUNNABLE")
+    run = submit({"second": job(vcpus=4, memory=8192)})
+    settings = Settings.load()
+    ledger = Ledger(settings.state_directory)
+    seeing = EZBatchRun(ledger.find(run.id), ledger, AWSBackend(settings, Quota(settings)), settings=settings)
+    found = seeing.refresh().explain("second")
+    assert found.cause == "It waits for the account's vCPU quota"
+    assert "4 of the 6 vCPU that the account may have on Fargate, and the job asks for 4" in found.evidence
+    assert "Service Quotas" in found.remedy
+
+
 def test_just_queued_is_an_answer(aws_env: Rig, submit: Submit) -> None:
     aws_env.queue()
     aws_env.hold("RUNNABLE")
@@ -274,11 +320,13 @@ def test_never_started(aws_env: Rig, submit: Submit) -> None:
     assert "doctor" in remedy
 
 
-def test_spot_reclaim(aws_env: Rig, submit: Submit) -> None:
-    outcome = Outcome(0, None, None, "Host EC2 (instance i-0123456789abcdef0) terminated.")
-    cause, evidence, remedy = ended(aws_env, submit, outcome)
+@pytest.mark.parametrize(
+    "reason", ["Host EC2 (instance i-0123456789abcdef0) terminated.", "Your Spot Task was interrupted."]
+)
+def test_spot_reclaim(aws_env: Rig, submit: Submit, reason: str) -> None:
+    cause, evidence, remedy = ended(aws_env, submit, Outcome(0, None, None, reason))
     assert "took its machine back" in cause
-    assert "i-0123456789abcdef0" in evidence
+    assert reason.rstrip(".") in evidence
     assert "retries" in remedy
 
 

@@ -9,6 +9,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ezbatch.errors import BackendError
 from ezbatch.settings import Settings
 from tests.aws.rig import Rig
 from tests.containers import require
-from tests.setup.conftest import Interrupted, Time, belongings, nothing
+from tests.setup.conftest import Interrupted, Time, belongings, clients_of, nothing
 
 
 def batch(rig: Rig) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes as it goes
@@ -201,6 +202,7 @@ def test_setup_a_workflow_and_teardown_twice(account: Rig, clients: Clients) -> 
         assert "ecsTaskExecutionRole" not in " ".join(run.notes)
         assert teardown(clients=clients)
         assert belongings(account) == nothing()
+        assert account.definitions("ACTIVE") == []
         assert teardown(clients=clients)
         account.forget_calls()
 
@@ -336,6 +338,29 @@ def test_what_a_failed_attempt_left_is_removed_first(account: Rig, clients: Clie
     assert "failed attempt left is removed first" in str(plans[0])
     assert len(belongings(account)["queues"]) == 2
     teardown(clients=clients)
+    assert belongings(account) == nothing()
+
+
+def test_a_stack_that_could_not_go_back_comes_with_what_helps(account: Rig, clients: Clients) -> None:
+    setup(clients=clients)
+    state(account, "UPDATE_ROLLBACK_FAILED")
+    with pytest.raises(BackendError, match=r"continue-update-rollback --stack-name ezbatch.*ezbatch teardown"):
+        setup(max_vcpus=9, clients=clients)
+    assert not account.calls("UpdateStack")
+    assert teardown(clients=clients)
+    assert belongings(account) == nothing()
+
+
+def test_two_at_once_make_one_and_leave_none(account: Rig) -> None:
+    def both(act: Callable[[Clients], object]) -> list[object]:
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(act, [clients_of(Time()), clients_of(Time())]))
+
+    first, second = both(lambda clients: setup(clients=clients))
+    assert first == second
+    assert len(belongings(account)["queues"]) == 2
+    assert len(belongings(account)["roles"]) == 2
+    assert both(lambda clients: teardown(clients=clients)) == [True, True]
     assert belongings(account) == nothing()
 
 
