@@ -186,7 +186,8 @@ def _plan_table(plan: Plan, guess: Estimate | None) -> str:
     heads: tuple[str, ...] = HEADS
     if guess is not None:
         costs = {
-            row.name: [about(amount, row.approximate) for amount in (row.hourly.total, row.at_most)] for row in guess.rows
+            row.name: [about(row.hourly.total, row.approximate), about(row.at_most, row.approximate)]
+            for row in guess.rows
         }
         rows = {name: (*cells[:-2], *costs.get(name, ("", "")), *cells[-2:]) for name, cells in rows.items()}
         heads = (*HEADS[:-2], "an hour, each", "at most", *HEADS[-2:])
