@@ -64,6 +64,8 @@ class Needs:
         The container image.
     timeout : int, optional
         Seconds.
+    local : bool
+        Whether it runs on this machine.
     """
 
     vcpus: float
@@ -71,6 +73,7 @@ class Needs:
     platform: str = "FARGATE"
     image: str = ""
     timeout: int | None = None
+    local: bool = False
 
 
 _Row = tuple[str, str, str]
@@ -381,6 +384,13 @@ def _cancelled(report: JobReport) -> Explanation | None:
     return Explanation("It was cancelled", report.reason, "Run it again by retry, if that was not meant")
 
 
+#: The remedy for an image that this machine could not pull, whatever the reason.
+_PULL_HERE = (
+    "Check its name, and that this machine reaches its registry: `docker pull {image}` or `podman pull {image}` says"
+    " more. EZBATCH_LOCAL_RUNNER=process runs jobs without images"
+)
+
+
 def _by_reason(report: JobReport, needs: Needs | None) -> Explanation | None:
     if report.children is not None:
         return None
@@ -388,6 +398,8 @@ def _by_reason(report: JobReport, needs: Needs | None) -> Explanation | None:
         if re.search(pattern, report.reason):
             evidence = _with_code(report)
             asked = _asked(pattern, needs)
+            if needs is not None and needs.local and "CannotPullContainer" in pattern:
+                remedy = _PULL_HERE.format(image=needs.image)  # noqa: PLW2901 - no role and no subnet is to blame here
             return Explanation(cause, f"{evidence}; {asked}" if asked else evidence, remedy)
     for pattern, cause, remedy, _stuck in _WAITING:
         # A queue can be told to end jobs that block its head; they keep the reason.

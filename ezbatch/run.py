@@ -692,7 +692,14 @@ class EZBatchRun:
         if report.state is JobState.RUNNABLE:
             facts = self._look_at(planned.queue) if look else self._facts.get(planned.queue, (0.0, None))[1]
         definition = self.plan.definition_of(planned)
-        needs = Needs(planned.vcpus, planned.memory, definition.platform, definition.image, planned.timeout)
+        needs = Needs(
+            planned.vcpus,
+            planned.memory,
+            definition.platform,
+            definition.image,
+            planned.timeout,
+            planned.queue == LOCAL,
+        )
         return explain(report, reports, parents, facts, needs=needs, copies=bool(planned.paths))
 
     def explanations(self, jobs: Iterable[str]) -> dict[str, Explanation]:

@@ -384,3 +384,13 @@ def test_without_a_reason_it_says_that_it_does_not_know() -> None:
 def test_no_explanation_promises_what_it_does_not_know() -> None:
     # Without facts nothing but the job's own reason is told.
     assert str(explain(WAITS, {"a": WAITS}, {})) == ("It waits for room (every job it depends on has succeeded).")
+
+
+def test_no_role_and_no_subnet_is_to_blame_for_a_pull_on_this_machine() -> None:
+    reason = "CannotPullContainerError: lab/tool:1: dial tcp: lookup registry.example: no such host"
+    failed = JobReport("a", "id", JobState.FAILED, reason=reason)
+    here = explain(failed, {"a": failed}, {}, needs=Needs(1, 2048, image="lab/tool:1", local=True))
+    assert "registry cannot be reached" in here.cause
+    assert "docker pull lab/tool:1" in here.remedy
+    assert "subnet" not in here.remedy
+    assert "subnet" in explain(failed, {"a": failed}, {}, needs=Needs(1, 2048, image="lab/tool:1")).remedy
