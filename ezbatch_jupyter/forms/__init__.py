@@ -55,6 +55,8 @@ def form(
     ------
     TypeError
         If it is neither a job nor a workflow.
+    JobNotFoundError
+        If the workflow has no job of that name.
     """
     if isinstance(job_or_workflow, EZBatchWorkflow):
         return WorkflowForm(job_or_workflow, job=name, settings=settings)

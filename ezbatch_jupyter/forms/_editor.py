@@ -189,9 +189,9 @@ class JobEditor(Form):
         self.name_slot, self.image_slot = Slot(), Slot()
         self.resources = ResourcesForm(job)
         self.mounts = MountsForm(queue=queue, settings=settings)
-        self.environment = Pairs("environment", ("variable", "Value"), self.changed, page, masked=True)
+        self.environment = Pairs("environment", ("variable", "Value of the variable"), self.changed, page, masked=True)
         self.secrets = Pairs("secrets", ("secret", "ARN of a secret or parameter"), self.changed, page)
-        self.tags = Pairs("tags", ("tag", "Value"), self.changed, page)
+        self.tags = Pairs("tags", ("tag", "Value of the tag"), self.changed, page)
         self.role: Entry[str | None] = Entry(
             "Job role", "job_role", lambda t: t or None, lambda v: v or "", self.changed, kind="ez-code",
             placeholder="arn:aws:iam::ACCOUNT:role/NAME",
@@ -265,6 +265,13 @@ class JobEditor(Form):
         """Fill the fields, all but the name."""
         self.mounts.page = self.get_page()
         self._load(job)
+
+    def fill(self, name: str, job: EZBatchJob) -> None:
+        """Fill the fields and the name with another job's, whose values nobody asked to see."""
+        with self._silently():
+            self.environment.show_values.value = False
+            self.name.value = name
+        self.set(job)
 
     def errors(self) -> list[Problem]:
         """Return what cannot be read."""

@@ -55,6 +55,11 @@ class Owner(Protocol):
 
     def cell(self) -> str: ...
 
+    @property
+    def in_cell(self) -> str: ...
+
+    def field_of(self, problem: Problem) -> str: ...
+
     def submitted(self, run: EZBatchRun) -> None: ...
 
 
@@ -123,6 +128,11 @@ class Outlet:
         self.message.value = shown
         self.message.layout.display = None if shown else "none"
 
+    def _tell(self, problems: Sequence[Problem]) -> None:
+        """Say each problem with the field that it stands in."""
+        labelled = [(self.owner.field_of(problem), problem) for problem in problems]
+        self.say("\n".join(f"{label[:1].upper()}{label[1:]}: {p.what}. {p.remedy}." for label, p in labelled))
+
     def edited(self) -> None:
         """Take away what was said of an earlier draft."""
         self._asked += 1
@@ -134,7 +144,7 @@ class Outlet:
     def check(self) -> None:
         """Ask the queue whether it would take this, without holding up the form."""
         if self._problems:
-            self.say("\n".join(str(problem) for problem in self._problems))
+            self._tell(self._problems)
             return
         self._asked += 1
         asked = self._asked
@@ -156,7 +166,8 @@ class Outlet:
                 return
             problems, notes = found
             if problems:
-                self.say("\n".join(str(problem) for problem in problems))
+                self._tell(problems)
+                self.state.value = state_html("FAILED", f"{count_text(len(problems), 'problem')} found by Check")
             else:
                 self.say("\n".join(["The queue would take it.", *(f"{note}." for note in notes)]), "SUCCEEDED")
 
@@ -170,7 +181,8 @@ class Outlet:
 
     def copy_cell(self) -> None:
         """Put a cell that makes it again on the clipboard, or say why no cell can."""
-        self._copy(self.owner.cell, "%%ezbatch")
+        part = self.owner.in_cell
+        self._copy(self.owner.cell, f"%%ezbatch ({part})" if part else "%%ezbatch")
 
     def _copy(self, make: Any, what: str) -> None:  # noqa: ANN401 - a method of the form
         try:
@@ -245,7 +257,8 @@ class Outlet:
             self._failed_at = time.monotonic()
             self.show(self._problems, "")
             if isinstance(found, InvalidWorkflowError):
-                self.say("\n".join(str(problem) for problem in found.problems))
+                self._tell(found.problems)
+                self.state.value = state_html("FAILED", "it was refused")
             else:
                 self.say(str(found) if isinstance(found, EZBatchError) else f"{type(found).__name__}: {found}")
             return

@@ -464,7 +464,9 @@ class _Pair:
         self.owner = owner
         self.value = value
         self.kind = f"ez-pair-{next(_numbers)}"
-        self.name: Entry[str] = Entry("Name", owner.field, str, str, owner.changed, kind="ez-bare ez-code")
+        self.name: Entry[str] = Entry(
+            f"Name of the {owner.noun}", owner.field, str, str, owner.changed, kind="ez-bare ez-code"
+        )
         self.name.value = name
         self._place = box(kind="ez-value")
         remove = button(CROSS, lambda: owner.remove(self), "ez-plain", f"Remove this {owner.noun}")

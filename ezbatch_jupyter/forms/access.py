@@ -82,9 +82,9 @@ def _stored(mount: S3Mount, settings: Settings, *, is_read: bool) -> Finding:
             nearest = nearest.parent
         if os.access(nearest, os.W_OK):
             return Finding("SUCCEEDED", "writable")
-        return Finding("FAILED", "denied", f"{nearest} cannot be written")
+        return Finding("FAILED", "denied", f"{nearest} cannot be written.")
     if not path.exists():
-        return Finding("FAILED", "missing", f"{path} is not there: it stands for S3 on this machine")
+        return Finding("FAILED", "missing", f"{path} is not there: it stands for S3 on this machine.")
     if not os.access(path, os.R_OK):
-        return Finding("FAILED", "denied", f"{path} cannot be read")
+        return Finding("FAILED", "denied", f"{path} cannot be read.")
     return Finding("SUCCEEDED", "readable")

@@ -37,10 +37,13 @@ class GraphInput:
     ----------
     chosen : callable
         Called with the job that a person chose.
+    drawn : callable
+        Called when another drawing is there.
     """
 
-    def __init__(self, chosen: Callable[[str], None]) -> None:
+    def __init__(self, chosen: Callable[[str], None], drawn: Callable[[], None]) -> None:
         self._chosen = chosen
+        self._drawn = drawn
         self.widget = GraphWidget()
         self.widget.on_msg(self._told)
         self._jobs: list[tuple[str, ...]] = []
@@ -84,9 +87,10 @@ class GraphInput:
                 if self.widget.dag != shown:
                     self.widget.dag = shown
                 self._mark()
+                self._drawn()
             self._begin()
 
-        in_background(lambda: _drawn(workflow, bad), done, _TIME_LIMIT)
+        in_background(lambda: _picture(workflow, bad), done, _TIME_LIMIT)
 
     def _mark(self) -> None:
         found = next((i for i, jobs in enumerate(self._jobs) if self._job in jobs), -1)
@@ -101,7 +105,7 @@ class GraphInput:
             self._chosen(jobs[(jobs.index(self._job) + 1) % len(jobs)] if self._job in jobs else jobs[0])
 
 
-def _drawn(workflow: EZBatchWorkflow, bad: frozenset[str]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+def _picture(workflow: EZBatchWorkflow, bad: frozenset[str]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
     shown = dag.graph(workflow)
     jobs = [node.jobs for node in shown.nodes]
     nodes: list[dict[str, Any]] = [

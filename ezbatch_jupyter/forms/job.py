@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipywidgets
 
+from ezbatch import spec
 from ezbatch.errors import InvalidWorkflowError, Problem
 from ezbatch.options import DEFAULT_IMAGE
 from ezbatch.planning import plan
@@ -121,6 +122,8 @@ class JobForm(Form):
         ------
         InvalidWorkflowError
             If a field holds what cannot be read.
+        SpecTypeError
+            When it is set, if it is no job.
         """
         errors = self.editor.errors()
         if errors:
@@ -129,6 +132,8 @@ class JobForm(Form):
 
     @value.setter
     def value(self, job: EZBatchJob) -> None:
+        if not isinstance(job, EZBatchJob):
+            raise spec.wrong("the value of a job's form", "an EZBatchJob", job)
         with self._silently():
             self.editor.set(job)
             self.queues.value = job.queue
@@ -186,6 +191,16 @@ class JobForm(Form):
     def cell(self) -> str:
         """Return the ``%%ezbatch`` cell that makes the job again."""
         return code.to_cell(self.value, self.name)
+
+    @property
+    def in_cell(self) -> str:
+        """What of the draft is in the cell, if not all."""
+        return ""
+
+    def field_of(self, problem: Problem) -> str:
+        """Return what the form calls the field of a problem."""
+        own, _others = relative([problem], self.name)
+        return field_label(own[0] if own else problem)
 
     def submitted(self, run: EZBatchRun) -> None:
         """Take the run that the form became."""

@@ -94,7 +94,7 @@ class MountsForm(Form):
             self._rows_box,
             box(self.add_read_button, self.add_write_button, kind="ez-acts ez-indent"),
             self.slot.widget,
-            kind="ez-stack",
+            kind="ez-stack ez-mounts",
         )
         self.head = box(
             self.heading,
@@ -141,6 +141,8 @@ class MountsForm(Form):
     @value.setter
     def value(self, mounts: S3Mounts) -> None:
         before = self.rows
+        self._asked += 1  # what is being looked at are the rows of before
+        self.spinner.value = ""
         with self._silently():
             self.reads = [MountRow(self, mount, is_read=True) for mount in mounts.reads]
             self.writes = [MountRow(self, mount, is_read=False) for mount in mounts.writes]

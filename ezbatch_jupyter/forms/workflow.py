@@ -9,12 +9,11 @@ from typing import Any
 
 import ipywidgets
 
-from ezbatch import cost
-from ezbatch.errors import InvalidWorkflowError, Problem
+from ezbatch import cost, spec
+from ezbatch.errors import InvalidWorkflowError, JobNotFoundError, Problem
 from ezbatch.planning import LOCAL, Plan, count_text, plan, size_text
 from ezbatch.run import EZBatchRun
 from ezbatch.settings import Settings
-from ezbatch.spec import path
 from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
 from ezbatch_jupyter.forms import code
 from ezbatch_jupyter.forms._editor import JobEditor, named, relative
@@ -61,7 +60,9 @@ class _Card:
         self.after = box(
             ipywidgets.HTML('<div class="ez-caption">After</div>'),
             box(
-                box(self._tags, self.parent.widget, self.add_button, kind="ez-tags"), self.slot.widget, kind="ez-stack"
+                box(self._tags, box(self.parent.widget, self.add_button, kind="ez-tagadd"), kind="ez-tags"),
+                self.slot.widget,
+                kind="ez-stack",
             ),
             kind="ez-after ez-group",
         )
@@ -93,6 +94,11 @@ class _Card:
             ),
         )
         editor.on_change(lambda: owner.edited(self))
+
+    def fill(self, name: str, job: EZBatchJob) -> None:
+        """Take another job in the place of this one."""
+        self.key = name
+        self.editor.fill(name, job)
 
     def _rename(self, text: str) -> str:
         name = named(text)
@@ -153,6 +159,11 @@ class WorkflowForm(Form):
     ----------
     run : EZBatchRun, optional
         The run, once it was submitted.
+
+    Raises
+    ------
+    JobNotFoundError
+        If the workflow has no job of the name that is to be chosen.
     """
 
     label = "Workflow form"
@@ -167,6 +178,7 @@ class WorkflowForm(Form):
         self._jobs: dict[str, EZBatchJob] = {}
         self._dependencies: dict[str, list[str]] = {}
         self._cards: dict[str, _Card] = {}
+        self._spare: _Card | None = None
         self.selected = ""
         self.name: Entry[str] = Entry("Workflow", "name", _workflow_name, str, self.changed, kind="ez-first")
         self.name_slot = Slot()
@@ -174,12 +186,13 @@ class WorkflowForm(Form):
         self.queues.heading.layout.display = "none"
         self.queue_fold = Fold("Queue", self.queues.widget)
         self.summary = ipywidgets.HTML("")
-        self.graph = GraphInput(self.select)
+        self.graph = GraphInput(self.select, self._show_choice)
         self.add_button = button("Add job", self.add)
         self.duplicate_button = button("Duplicate", self.duplicate)
         self.remove_button = button("Remove", self.remove)
         self.job_choice: Choice[str] = Choice("Job", [("", "")], self._job_chosen, kind="ez-bare")
         self._side = box(kind="ez-side")
+        self._no_job = ipywidgets.HTML('<div class="ez-sec ez-note">There is no job yet: add one.</div>')
         self.plan_note = ipywidgets.HTML("")
         self.plan_table = ipywidgets.HTML("")
         self.plan_table.add_class("ez-plan")
@@ -200,21 +213,22 @@ class WorkflowForm(Form):
             kind="ez-body",
         )
         self.queues.on_change(self.changed)
-        self._fill(workflow or EZBatchWorkflow("workflow", {"first job": new_job()}), job)
+        given = workflow if workflow is not None else EZBatchWorkflow("workflow", {"first job": new_job()})
+        if job is not None and job not in given.jobs:
+            raise JobNotFoundError(f"workflow {given.name!r} has no job {job!r}{spec.nearest(job, given.jobs)}")
+        self._fill(given, job)
 
     # The draft
 
     def _fill(self, workflow: EZBatchWorkflow, job: str | None = None) -> None:
-        gone = list(self._cards.values())
+        for card in list(self._cards.values()):
+            self._put_aside(card)
         with self._silently():
             self._jobs = {name: copy.deepcopy(each) for name, each in workflow.jobs.items()}
             self._dependencies = {name: list(parents) for name, parents in workflow.dependencies.items()}
-            self._cards = {}
             self.name.value = workflow.name
-            self.selected = job if job in self._jobs else next(iter(self._jobs), "")
+            self.selected = next(iter(self._jobs), "") if job is None else job
         self._refresh()
-        for card in gone:
-            discard(card.widget)
 
     @property
     def workflow(self) -> EZBatchWorkflow:
@@ -233,6 +247,8 @@ class WorkflowForm(Form):
         ------
         InvalidWorkflowError
             If a field holds what cannot be read.
+        SpecTypeError
+            When it is set, if it is no workflow.
         """
         errors = self._errors()
         if errors:
@@ -241,6 +257,8 @@ class WorkflowForm(Form):
 
     @value.setter
     def value(self, workflow: EZBatchWorkflow) -> None:
+        if not isinstance(workflow, EZBatchWorkflow):
+            raise spec.wrong("the value of a workflow's form", "an EZBatchWorkflow", workflow)
         self._fill(workflow)
 
     @property
@@ -256,7 +274,7 @@ class WorkflowForm(Form):
         for name, card in self._cards.items():
             for problem in card.editor.errors():
                 # The name that cannot be read is not in the places.
-                where = path("jobs", name)
+                where = spec.path("jobs", name)
                 found.append(
                     Problem(
                         f"{where}{'.' if problem.where[:1] != '[' else ''}{problem.where}", problem.what, problem.remedy
@@ -279,10 +297,30 @@ class WorkflowForm(Form):
     # What a person does
 
     def card(self, name: str) -> _Card:
-        """Return what is kept of a job, made when it is first opened."""
+        """Return what is kept of a job that is open, or that was left with what cannot be read."""
         if name not in self._cards:
-            self._cards[name] = _Card(self, name, self._jobs[name])
+            card = self._spare
+            if card is None:
+                card = next((each for each in self._cards.values() if not each.editor.errors()), None)
+            if card is None:
+                card = _Card(self, name, self._jobs[name])
+            else:
+                # A page needs a second or two to make so many inputs: those of another job are filled anew.
+                if self._cards.get(card.key) is card:
+                    self._jobs[card.key] = card.editor.value
+                    del self._cards[card.key]
+                self._spare = None
+                card.fill(name, self._jobs[name])
+            self._cards[name] = card
         return self._cards[name]
+
+    def _put_aside(self, card: _Card) -> None:
+        """Keep the inputs of a job that has gone for the next one."""
+        del self._cards[card.key]
+        if self._spare is None:
+            self._spare = card
+        else:
+            discard(card.widget)
 
     @property
     def editor(self) -> JobEditor:
@@ -331,7 +369,8 @@ class WorkflowForm(Form):
         order = list(self._jobs)
         at = order.index(name)
         del self._jobs[name]
-        card = self._cards.pop(name, None)
+        if name in self._cards:
+            self._put_aside(self._cards[name])
         self._dependencies.pop(name, None)
         for child, parents in list(self._dependencies.items()):
             if name in parents:
@@ -339,8 +378,6 @@ class WorkflowForm(Form):
         rest = list(self._jobs)
         self.selected = rest[min(at, len(rest) - 1)] if rest else ""
         self.changed()
-        if card is not None:
-            discard(card.widget)
 
     def connect(self, parent: str, child: str) -> None:
         """Let a job wait for another; what would make a cycle is not done."""
@@ -381,6 +418,8 @@ class WorkflowForm(Form):
 
     def edited(self, card: _Card) -> None:
         """Take what a person changed of a job."""
+        if self._cards.get(card.key) is not card:  # typed while it was taken away
+            return
         name = card.editor.name.value
         if name != card.key:
             self._renamed(card.key, name)
@@ -421,21 +460,24 @@ class WorkflowForm(Form):
         self._refresh_tools()
         self._refresh_card(problems)
         self._refresh_plan(problems, made)
-        self.outlet.show(problems, first_places(problems, self._label))
+        self.outlet.show(problems, first_places(problems, self.field_of))
 
     def _refresh_tools(self) -> None:
         names = list(self._jobs)
         shown = shorten(self.selected, 24)
         self.remove_button.description = f"Remove {shown}" if names else "Remove"
         self.remove_button.disabled = self.duplicate_button.disabled = not names
-        # A drawing of many jobs shows some of them together: there, all can be chosen from a list.
-        self.job_choice.widget.layout.display = None if self.graph.grouped else "none"
         if names:
             self.job_choice.offer([(name, name) for name in names], self.selected)
+        self._show_choice()
+
+    def _show_choice(self) -> None:
+        """Let jobs be chosen from a list where a drawing of many shows some of them together."""
+        self.job_choice.widget.layout.display = None if self.graph.grouped else "none"
 
     def _refresh_card(self, problems: Sequence[Problem]) -> None:
         if not self.selected:
-            self._side.children = [ipywidgets.HTML('<div class="ez-sec ez-note">There is no job yet: add one.</div>')]
+            self._side.children = [self._no_job]
             return
         card = self.card(self.selected)
         own, others = relative(problems, self.selected)
@@ -444,7 +486,7 @@ class WorkflowForm(Form):
         rest = card.editor.show(own, local=local)
         if rest:
             card.editor.command.show([*under(own, "command"), *rest])
-        mine = path("dependencies", self.selected)
+        mine = spec.path("dependencies", self.selected)
         card.show(
             self._dependencies.get(self.selected, []),
             self._possible(self.selected),
@@ -473,7 +515,8 @@ class WorkflowForm(Form):
         self.plan_note.value = f'<span class="ez-note">{markup(text)}</span>'
         self.plan_table.value = _table(made, guess, self.selected)
 
-    def _label(self, problem: Problem) -> str:
+    def field_of(self, problem: Problem) -> str:
+        """Return what the form calls the field of a problem."""
         for name in self._jobs:
             own, _others = relative([problem], name)
             if own:
@@ -494,6 +537,11 @@ class WorkflowForm(Form):
             raise code.CellError("there is no job")
         return code.to_cell(self.value.jobs[self.selected], self.selected)
 
+    @property
+    def in_cell(self) -> str:
+        """What of the draft is in the cell, if not all."""
+        return f"the job {shorten(self.selected, 40)} alone" if len(self._jobs) > 1 else ""
+
     def submitted(self, run: EZBatchRun) -> None:
         """Take the run that the form became."""
         self.run = run
@@ -506,7 +554,7 @@ def _workflow_name(text: str) -> str:
 
 
 def _told(problems: Sequence[Problem], name: str) -> bool:
-    return bool(relative(problems, name)[0]) or any(p.where == path("dependencies", name) for p in problems)
+    return bool(relative(problems, name)[0]) or any(p.where == spec.path("dependencies", name) for p in problems)
 
 
 def _table(made: Plan, guess: cost.Estimate, selected: str) -> str:

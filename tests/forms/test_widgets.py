@@ -21,6 +21,7 @@ from ezbatch.errors import InvalidWorkflowError
 from ezbatch.planning import plan
 from ezbatch.settings import Settings
 from ezbatch_jupyter._poller import POLLER
+from ezbatch_jupyter.cell import command
 from ezbatch_jupyter.forms import (
     JobForm,
     MountsForm,
@@ -180,9 +181,12 @@ class Edits(RuleBasedStateMachine):
         array = self.form.editor.resources.array
         array.kind.choose(kind)
         self.unread.discard("array")
+        # What was typed before the kind was another stands there still.
         if kind == "entries":
+            array.entries.widget.value = "?"
             self.type("array", array.entries, *text)
         elif kind == "count":
+            array.count.widget.value = "?"
             self.type("array", array.count, "10001" if text[1] is None else "7", (10001 if text[1] is None else 7,))
         else:
             self.expected["array"] = None
@@ -538,6 +542,54 @@ def test_the_graph_shows_the_jobs_and_a_click_chooses_one() -> None:
     assert "b" in shown.outlet.state.value, "it says where the problem is"
 
 
+def test_many_jobs_share_a_few_inputs_and_can_all_be_chosen() -> None:
+    names = [f"job {i}" for i in range(200)]
+    after = {name: [above] for above, name in itertools.pairwise(names)}
+    given = EZBatchWorkflow("w", {name: EZBatchJob(f"image:{name[4:]}", "true") for name in names}, after)
+    shown = WorkflowForm(given)
+    # The drawing shows several jobs as one, which is known only when it is there.
+    until(lambda: shown.job_choice.widget.layout.display is None)
+    begun = len(_instances)
+    for name in names[::10]:
+        shown.job_choice.choose(name)
+        assert shown.selected == name
+        assert shown.editor.image.value == f"image:{name[4:]}"
+        assert len(_instances) < begun + 100, "a job that is opened makes no inputs of its own"
+    assert shown.value == given
+    shown.editor.image.widget.value = "other"
+    shown.editor.resources.retries.widget.value = "many"
+    shown.select("job 3")
+    assert shown.outlet.submit_button.disabled, "what cannot be read is kept"
+    shown.select(names[-10])
+    assert shown.editor.resources.retries.text == "many"
+    shown.editor.resources.retries.widget.value = "3"
+    shown.select("job 3")
+    assert (shown.value.jobs[names[-10]].image, shown.value.jobs[names[-10]].retries) == ("other", 3)
+
+
+def test_values_that_were_shown_are_masked_for_the_next_job() -> None:
+    jobs = {name: EZBatchJob("i", "true", environment={"TOKEN": f"hunter {name}"}) for name in "ab"}
+    shown = WorkflowForm(EZBatchWorkflow("w", jobs))
+    shown.editor.environment.show_values.value = True
+    assert shown.editor.environment.rows[0].input.value == "hunter a"
+    shown.select("b")
+    assert shown.editor.environment.rows[0].input.value == ""
+    assert shown.value.jobs == jobs
+
+
+def test_a_value_of_another_kind_is_refused_and_changes_nothing() -> None:
+    job = EZBatchJob("image", "true")
+    workflow = EZBatchWorkflow("w", {"align": job})
+    one, several = JobForm(job), WorkflowForm(workflow)
+    with pytest.raises(TypeError, match="must be an EZBatchJob, not EZBatchWorkflow"):
+        one.value = workflow  # type: ignore[assignment] # as a person might
+    with pytest.raises(TypeError, match="must be an EZBatchWorkflow, not EZBatchJob"):
+        several.value = job  # type: ignore[assignment] # as a person might
+    assert (one.value, several.value) == (job, workflow)
+    with pytest.raises(LookupError, match="did you mean 'align'"):
+        form(workflow, name="algin")
+
+
 def test_the_plan_and_its_cost_stand_below() -> None:
     shown = WorkflowForm(EZBatchWorkflow("w", {"a": EZBatchJob("i", "true", timeout=3600, array=24)}))
     assert "1 request to submit" in shown.plan_note.value
@@ -581,6 +633,27 @@ def test_a_submission_that_is_refused_can_be_mended(monkeypatch: pytest.MonkeyPa
     shown.outlet.submit_button.click()
     until(lambda: shown.run is not None)
     assert len(ezbatch.runs()) == 1
+
+
+def test_what_the_check_finds_is_told_by_the_names_of_the_fields() -> None:
+    job = EZBatchJob("image", "true", secrets={"KEY": "arn:aws:ssm:eu-west-1:123456789012:parameter/key"})
+    shown = JobForm(job, name="align")
+    shown.outlet.check_button.click()
+    until(lambda: "Secrets: the secret KEY" in shown.outlet.message.value)
+    assert "jobs" not in shown.outlet.message.value, "no place in a workflow that nobody wrote"
+    assert "1 problem found by Check" in shown.outlet.state.value
+    assert not shown.outlet.submit_button.disabled, "what is missing may be set outside of the form"
+    shown.editor.secrets.remove(shown.editor.secrets.rows[0])
+    assert "no problems" in shown.outlet.state.value
+
+
+def test_a_cell_of_a_workflow_says_which_job_it_holds() -> None:
+    script = EZBatchJob("image", command("echo\n", "sh"))
+    several = WorkflowForm(EZBatchWorkflow("w", {"a": script, "b": script}, {"b": ["a"]}), job="b")
+    assert several.in_cell == "the job b alone"
+    several.remove()
+    assert several.in_cell == ""
+    assert JobForm(script).in_cell == ""
 
 
 def test_save_asks_before_it_replaces(tmp_path: Path) -> None:

@@ -39,6 +39,15 @@ function render({ model, el }) {
     ring.setAttribute("x", node.x - 3);
     ring.setAttribute("y", node.y - 3);
     ring.setAttribute("width", box[0] + 6);
+    requestAnimationFrame(() => show(root.firstElementChild, groups[at]));
+  }
+
+  // Within the drawing alone: the page stays where it is.
+  function show(place, node) {
+    if (!node?.isConnected) return;
+    const outer = place.getBoundingClientRect(), inner = node.getBoundingClientRect(), edge = 16;
+    place.scrollLeft += Math.min(0, inner.left - edge - outer.left) || Math.max(0, inner.right + edge - outer.right);
+    place.scrollTop += Math.min(0, inner.top - edge - outer.top) || Math.max(0, inner.bottom + edge - outer.bottom);
   }
 
   function list(nodes) {
