@@ -492,9 +492,11 @@ class Browser:
 
     def _fill(self, listing: Listing) -> None:
         self._listing = listing
+        before = len(self._items)
         self._items += listing.items
         self.list.options = [(_label(item), i) for i, item in enumerate(self._items)]
-        self.list.index = 0 if self._items else None
+        # One reads on where the page before ended.
+        self.list.index = min(before, len(self._items) - 1) if self._items else None
         self.more_button.disabled = not listing.following
 
     @property

@@ -763,6 +763,7 @@ def test_the_directory_that_stands_for_s3_is_browsed_and_checked(tmp_path: Path)
     assert not browser.more_button.disabled
     browser.more_button.click()
     until(lambda: len(browser.list.options) == browse.PAGE + 50)
+    assert browser.list.index == browse.PAGE, "one reads on with the first that came"
     assert browser.more_button.disabled
     browser.place.value = "s3://lab/reads/s024"
     until(lambda: len(browser.list.options) == 10)
