@@ -139,7 +139,7 @@ s3_python() {
 # s3_size: sets size, the object's.
 s3_size() {
 	if [ "$ez_client" = aws ]; then
-		why=$(s3_aws s3api head-object --bucket "$bucket" --key "$key" --query ContentLength --output text 2>&1)
+		why=$(s3_aws s3api head-object --bucket "$bucket" "--key=$key" --query ContentLength --output text 2>&1)
 	else
 		why=$(s3_s5 head --raw "s3://$bucket/$key" 2>&1)
 	fi || {
@@ -160,7 +160,7 @@ s3_size() {
 # s3_lines: what is below the prefix `key`, as the client prints it.
 s3_lines() {
 	if [ "$ez_client" = aws ]; then
-		s3_aws s3api list-objects-v2 --bucket "$bucket" --prefix "$key" --query 'Contents[].[Size,Key]' --output text
+		s3_aws s3api list-objects-v2 --bucket "$bucket" "--prefix=$key" --query 'Contents[].[Size,Key]' --output text
 	else
 		s3_s5 ls "s3://$bucket/$key*"
 	fi

@@ -134,6 +134,17 @@ def test_a_small_image_as_it_is(docker_engine: ContainerEngine, server: str, buc
     assert bucket.objects("copy") == {"copy": b"3"}
 
 
+def test_keys_that_begin_with_a_dash(each: Cell, bucket: Bucket) -> None:
+    bucket.put("-one", b"1")
+    bucket.put("--many/-a", b"2")
+    read = [S3Mount(bucket.uri("-one"), "-in"), S3Mount(bucket.uri("--many"), "--many")]
+    write = [S3Mount("-in", bucket.uri("-out")), S3Mount("--many", bucket.uri("--copies/"))]
+    assert each.run(RAN, read, write) == Ended(0, b"ran\n", b"")
+    assert each.files() == {"-in": b"1", "--many/-a": b"2"}
+    assert bucket.objects("-out") == {"-out": b"1"}
+    assert bucket.objects("--copies") == {"--copies/-a": b"2"}
+
+
 def test_keys_that_a_file_system_takes_for_others(each: Cell, bucket: Bucket) -> None:
     """No file is quietly written over another, and a name that begins with a slash is not looked for in the root."""
     for key in ("one//a", "one/b//./c", "two/a", "two//a", "three/b//a", "three/b/./a"):
