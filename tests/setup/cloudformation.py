@@ -2,13 +2,15 @@
 
 moto makes queues and compute environments of a stack, but demands a service role, drops tags, and neither changes nor
 deletes them: a teardown would leave them behind. Updates that only turn a condition of the template make nothing new.
-Of bucket policies moto's CloudFormation knows nothing.
+Of bucket policies moto's CloudFormation knows nothing. It looks whether a name is free, and takes it much later: two
+who ask at once would both get it.
 """
 
 # ruff: noqa: ANN401  # moto's models are what they are
 
 from __future__ import annotations
 
+import threading
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -26,6 +28,8 @@ ComputeEnvironment: Any = batch.ComputeEnvironment
 JobQueue: Any = batch.JobQueue
 Stack: Any = models.Stack
 ResourceMap: Any = parsing.ResourceMap
+
+Backend: Any = models.CloudFormationBackend
 
 _parse_template = Stack.parse_template
 _build_resource_diff = ResourceMap.build_resource_diff
@@ -81,6 +85,21 @@ def _parameters(stack: Any) -> list[Json]:
         {**one, "ParameterValue": ",".join(value) if isinstance(value := one["ParameterValue"], list) else str(value)}
         for one in _parameter_list(stack)
     ]
+
+
+_create_stack = Backend.create_stack
+_delete_stack = Backend.delete_stack
+_one_after_the_other = threading.RLock()
+
+
+def _create_one(backend: Any, *args: object, **kwargs: object) -> Any:
+    with _one_after_the_other:
+        return _create_stack(backend, *args, **kwargs)
+
+
+def _delete_one(backend: Any, *args: object, **kwargs: object) -> Any:
+    with _one_after_the_other:
+        return _delete_stack(backend, *args, **kwargs)
 
 
 def _make_environment(name: str, body: Json, account_id: str, region: str, **_kwargs: object) -> ComputeEnvironment:
@@ -166,6 +185,8 @@ def _delete_queue(queue: Any, account_id: str, region: str) -> None:
 def fill() -> None:
     """Fill the gaps, once for the process; and parse a template once, which takes moto longer than all the rest."""
     gaps: dict[tuple[Any, str], object] = {
+        (Backend, "create_stack"): _create_one,
+        (Backend, "delete_stack"): _delete_one,
         (Stack, "parse_template"): staticmethod(lambda text: deepcopy(_parsed(text))),
         (Stack, "parameter_list"): property(_parameters),
         # What a condition left out is no resource.
