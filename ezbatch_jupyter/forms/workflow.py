@@ -54,7 +54,7 @@ class _Card:
         self.key = name
         # A page makes what stands after a change in a box anew: the list would lose the focus among the tags.
         self._tags: Any = box(kind="ez-taglist")
-        self.parent: Choice[str] = Choice("Job to wait for", [("choose a job", "")], self._chosen, kind="ez-bare")
+        self.parent: Choice[str] = Choice("Job to wait for", [("choose a job", "")], lambda: None, kind="ez-bare")
         self.add_button = button("Add", self._added, tooltip="Let this job wait for the chosen one")
         self.slot = Slot()
         self.after = box(
@@ -106,12 +106,12 @@ class _Card:
             raise ValueError("another job has this name: choose another")
         return name
 
-    def _chosen(self) -> None:
-        self.add_button.disabled = not self.parent.value
-
     def _added(self) -> None:
-        self.owner.connect(self.parent.value, self.key)
-        self._go_back()
+        if self.parent.value:
+            self.owner.connect(self.parent.value, self.key)
+            self._go_back()
+        elif self.owner.page is not None:
+            self.owner.page.focus("ez-tagadd")
 
     def _left(self, name: str) -> None:
         self.owner.disconnect(name, self.key)
@@ -138,8 +138,8 @@ class _Card:
         first = "choose a job" if possible else "no other job can come before"
         chosen = self.parent.value if self.parent.value in possible else ""
         self.parent.offer([(first, ""), *((name, name) for name in possible)], chosen)
-        self.parent.widget.disabled = not possible
-        self._chosen()
+        # Add is not off until a job is chosen: a Tab that comes before the kernel's answer would pass it over.
+        self.parent.widget.disabled = self.add_button.disabled = not possible
         self.slot.show(problems)
 
 

@@ -567,6 +567,18 @@ def test_many_jobs_share_a_few_inputs_and_can_all_be_chosen() -> None:
     assert (shown.value.jobs[names[-10]].image, shown.value.jobs[names[-10]].retries) == ("other", 3)
 
 
+def test_add_can_be_reached_before_a_job_is_chosen() -> None:
+    several = WorkflowForm(EZBatchWorkflow("w", {name: EZBatchJob("i", "true") for name in "ab"}), job="b")
+    card = several.card("b")
+    assert not card.add_button.disabled, "Tab does not pass it over while the choice is on its way"
+    card.add_button.click()
+    assert several.value.dependencies == {}
+    card.parent.choose("a")
+    card.add_button.click()
+    assert several.value.dependencies == {"b": ["a"]}
+    assert card.add_button.disabled, "no other job can come before"
+
+
 def test_values_that_were_shown_are_masked_for_the_next_job() -> None:
     jobs = {name: EZBatchJob("i", "true", environment={"TOKEN": f"hunter {name}"}) for name in "ab"}
     shown = WorkflowForm(EZBatchWorkflow("w", jobs))
