@@ -18,7 +18,7 @@ from ezbatch.settings import Settings
 from ezbatch.workflow import EZBatchWorkflow
 from ezbatch_jupyter.forms import _live
 from ezbatch_jupyter.forms._parts import Page, box, button, markup, state_html
-from ezbatch_jupyter.forms._work import TooLongError, in_background
+from ezbatch_jupyter.forms._work import TooLongError, in_background, in_turn
 from ezbatch_jupyter.forms.code import CellError
 
 __all__ = ["Outlet"]
@@ -86,7 +86,7 @@ class Outlet:
         self.file = ipywidgets.Text(description="File")
         for kind in ("ez-entry", "ez-code"):
             self.file.add_class(kind)
-        self.file.observe(lambda _change: self._ask_no_more(), "value")
+        self.file.observe(in_turn(lambda _change: self._ask_no_more()), "value")
         self.write_button = button("Save", self.save)
         self.file_box = box(self.file, self.write_button, kind="ez-file ez-savefile")
         self.file_box.layout.display = "none"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import html
 import itertools
 import secrets
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,7 +18,9 @@ import traitlets
 
 from ezbatch import spec
 from ezbatch.errors import Problem
+from ezbatch_jupyter.forms._work import in_turn
 from ezbatch_jupyter.rows import clean
+from ezbatch_jupyter.run_view import in_kernel
 
 __all__ = [
     "CROSS",
@@ -27,6 +31,7 @@ __all__ = [
     "Page",
     "Pairs",
     "Slot",
+    "after_edits",
     "box",
     "button",
     "discard",
@@ -41,6 +46,11 @@ _STATIC = Path(__file__).parent / "static"
 #: What takes a row away.
 CROSS = "\N{MULTIPLICATION SIGN}"
 _numbers = itertools.count(1)
+#: The pages that there are, and what waits for an echo of one, by its number.
+_PAGES: weakref.WeakSet[Page] = weakref.WeakSet()
+_ASKED: dict[object, Callable[[], object]] = {}
+#: Seconds to wait for an echo.
+_PATIENCE = 10.0
 T = TypeVar("T")
 Widget = Any  # ipywidgets has no annotations
 
@@ -84,9 +94,51 @@ def box(*children: Widget, kind: str = "") -> Widget:
     return made
 
 
+def after_edits(act: Callable[[], object]) -> None:
+    """Do what a person asked for when all that was typed before has arrived.
+
+    While an input's text is on its way, a page holds back what is typed meanwhile, but no click: where the kernel is
+    slow or far, a click overtakes the text. So the page is asked for an echo, twice. The first comes after the text
+    that was on its way; what was held back leaves the page when it hears that the kernel is done with that, which it
+    hears before the second question.
+    """
+    if not in_kernel():  # nobody types
+        act()
+        return
+    _ask(lambda: _ask(in_turn(act)))
+
+
+def _ask(then: Callable[[], object]) -> None:
+    number = next(_numbers)
+    _ASKED[number] = then
+    for page in tuple(_PAGES):
+        page.send({"t": "echo", "number": number})
+    # A page that was closed meanwhile answers no more.
+    asyncio.get_running_loop().call_later(_PATIENCE, _echoed, number)
+
+
+def _echoed(number: object) -> None:
+    then = _ASKED.pop(number, None)
+    if then is not None:
+        then()
+
+
+class _Button(ipywidgets.Button):  # type: ignore[misc] # ipywidgets has no annotations
+    """A button that is pressed in a page after what was typed there before."""
+
+    def _handle_button_msg(self, _widget: object, content: Mapping[str, object], _buffers: object) -> None:
+        if content.get("event") == "click":
+            in_turn(after_edits)(self._press)
+
+    def _press(self) -> None:
+        # What was typed may have disabled it, or taken it away.
+        if self.comm is not None and not self.disabled:
+            self.click()
+
+
 def button(text: str, act: Callable[[], object], kind: str = "", tooltip: str = "") -> Widget:
     """Return a button."""
-    made = ipywidgets.Button(description=text, tooltip=tooltip or None)
+    made = _Button(description=text, tooltip=tooltip or None)
     for name in ["ez-btn", *kind.split()]:
         made.add_class(name)
     made.on_click(lambda _button: act())
@@ -112,6 +164,15 @@ class Page(anywidget.AnyWidget):
     _css = _STATIC / "form.css"
 
     label = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        _PAGES.add(self)
+        self.on_msg(self._told)
+
+    def _told(self, _widget: object, content: object, _buffers: object) -> None:
+        if isinstance(content, dict) and content.get("t") == "echo":
+            _echoed(content.get("number"))
 
     def copy(self, text: str, what: str) -> None:
         """Put a text on the clipboard and show it, for where the browser allows no more."""
@@ -190,7 +251,7 @@ class Entry(Generic[T]):
         self._text = ""
         self._quiet = False
         self.error: Problem | None = None
-        self.widget.observe(self._typed, "value")
+        self.widget.observe(in_turn(self._typed), "value")
 
     @property
     def value(self) -> T:
@@ -256,7 +317,7 @@ class Choice(Generic[T]):
         self.widget = make(description=label)
         for name in ["ez-choice", *kind.split()]:
             self.widget.add_class(name)
-        self.widget.observe(self._chosen, "index")
+        self.widget.observe(in_turn(self._chosen), "index")
         self.offer(options, options[0][1])
 
     def offer(self, options: Sequence[tuple[str, T]], value: T) -> None:
@@ -377,7 +438,7 @@ class Pairs:
         if masked:
             self.show_values = ipywidgets.Checkbox(value=False, description="Show values", indent=False)
             self.show_values.add_class("ez-check")
-            self.show_values.observe(lambda change: self._show(shown=change["new"]), "value")
+            self.show_values.observe(in_turn(lambda change: self._show(shown=change["new"])), "value")
             parts.append(self.show_values)
         self.slot = Slot()
         self.widget = box(self._box, box(*parts, kind="ez-acts"), self.slot.widget, kind="ez-pairs ez-group")
@@ -488,7 +549,7 @@ class _Pair:
             made = ipywidgets.Text(description=label, value=self.value)
         for kind in ("ez-entry", "ez-bare", "ez-code"):
             made.add_class(kind)
-        made.observe(self._typed, "value")
+        made.observe(in_turn(self._typed), "value")
         before, self._input = self._input, made
         self._place.children = [made]
         if before is not None:

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from ezbatch_jupyter.run_view import in_kernel
 
-__all__ = ["TooLongError", "in_background"]
+__all__ = ["TooLongError", "in_background", "in_turn"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class TooLongError(TimeoutError):
     """The work had not ended within its time; what comes later is dropped."""
+
+
+#: Held by whoever changes a form: JupyterLab's messages come in two threads, those of some widgets in the kernel's
+#: main thread, those of others in a subshell's.
+_TURN = threading.RLock()
+
+
+def in_turn(act: Callable[P, T]) -> Callable[P, T]:
+    """Return the same function, done by one thread after the other."""
+
+    @functools.wraps(act)
+    def alone(*arguments: P.args, **named: P.kwargs) -> T:
+        with _TURN:
+            return act(*arguments, **named)
+
+    return alone
 
 
 def in_background(task: Callable[[], T], done: Callable[[T | BaseException], None], timeout: float) -> None:
@@ -46,10 +64,10 @@ def in_background(task: Callable[[], T], done: Callable[[T | BaseException], Non
             over = True
         clock.cancel()
         if loop is None:
-            done(outcome)
+            in_turn(done)(outcome)
         else:
             with contextlib.suppress(RuntimeError):  # the kernel is being shut down
-                loop.call_soon_threadsafe(done, outcome)
+                loop.call_soon_threadsafe(in_turn(done), outcome)
 
     def run() -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import traitlets
 
 from ezbatch.workflow import EZBatchWorkflow
 from ezbatch_jupyter import dag, svg
-from ezbatch_jupyter.forms._work import in_background
+from ezbatch_jupyter.forms._parts import after_edits
+from ezbatch_jupyter.forms._work import in_background, in_turn
 from ezbatch_jupyter.rows import clean, shorten
 
 __all__ = ["GraphInput"]
@@ -101,8 +102,11 @@ class GraphInput:
         at = content.get("node") if isinstance(content, dict) else None
         if isinstance(at, int) and 0 <= at < len(self._jobs):
             jobs = self._jobs[at]
-            # Of a group the next one each time.
-            self._chosen(jobs[(jobs.index(self._job) + 1) % len(jobs)] if self._job in jobs else jobs[0])
+            in_turn(after_edits)(lambda: self._choose(jobs))
+
+    def _choose(self, jobs: Sequence[str]) -> None:
+        # Of a group the next one each time.
+        self._chosen(jobs[(jobs.index(self._job) + 1) % len(jobs)] if self._job in jobs else jobs[0])
 
 
 def _picture(workflow: EZBatchWorkflow, bad: frozenset[str]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:

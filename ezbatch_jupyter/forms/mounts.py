@@ -16,7 +16,7 @@ from ezbatch.settings import Settings
 from ezbatch.workflow import EZBatchJob
 from ezbatch_jupyter.forms import access
 from ezbatch_jupyter.forms._parts import CROSS, Choice, Entry, Form, Slot, box, button, discard, markup, state_html
-from ezbatch_jupyter.forms._work import TooLongError, in_background
+from ezbatch_jupyter.forms._work import TooLongError, in_background, in_turn
 from ezbatch_jupyter.forms.browse import Item, Listing, list_page, parent_of
 
 __all__ = ["MountsForm"]
@@ -72,7 +72,7 @@ class MountsForm(Form):
             indent=False,
         )
         self.preloader_box.add_class("ez-check")
-        self.preloader_box.observe(lambda _change: self.changed(), "value")
+        self.preloader_box.observe(in_turn(lambda _change: self.changed()), "value")
         self.check_button = button(
             "Check access",
             self.check,
@@ -443,7 +443,7 @@ class Browser:
         self.place = ipywidgets.Text(description="Look in", continuous_update=False, placeholder="s3://bucket/prefix")
         for kind in ("ez-entry", "ez-code"):
             self.place.add_class(kind)
-        self.place.observe(lambda change: self.go(change["new"]), "value")
+        self.place.observe(in_turn(lambda change: self.go(change["new"])), "value")
         self.list = ipywidgets.Select(options=[], rows=8, description="What is there")
         for kind in ("ez-bare", "ez-code"):
             self.list.add_class(kind)

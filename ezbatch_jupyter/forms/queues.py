@@ -18,7 +18,7 @@ from ezbatch.errors import BackendError, EZBatchError, Problem
 from ezbatch.planning import LOCAL, size_text
 from ezbatch.settings import Settings
 from ezbatch_jupyter.forms._parts import Entry, Form, Slot, box, button, markup
-from ezbatch_jupyter.forms._work import TooLongError, in_background
+from ezbatch_jupyter.forms._work import TooLongError, in_background, in_turn
 
 __all__ = ["QueueForm", "QueueList"]
 
@@ -88,7 +88,7 @@ class QueueForm(Form):
         self.refresh_button = button("List queues", self.refresh)
         self.spinner = ipywidgets.HTML("")
         self.list = QueueList()
-        self.list.observe(self._picked, "value")
+        self.list.observe(in_turn(self._picked), "value")
         self.arn: Entry[str | None] = Entry(
             "or another", "queue", lambda t: t.strip() or None, lambda v: v or "", self._typed, kind="ez-code",
             placeholder="a queue's name, or arn:aws:batch:region:account:job-queue/name",

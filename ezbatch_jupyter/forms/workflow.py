@@ -26,6 +26,7 @@ from ezbatch_jupyter.forms._parts import (
     Form,
     Page,
     Slot,
+    after_edits,
     box,
     button,
     discard,
@@ -334,7 +335,8 @@ class WorkflowForm(Form):
             self._refresh()
 
     def _job_chosen(self) -> None:
-        self.select(self.job_choice.value)
+        name = self.job_choice.value
+        after_edits(lambda: self.select(name))
 
     def _fresh(self, stem: str) -> str:
         name, number = stem, 2

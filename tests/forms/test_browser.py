@@ -218,6 +218,31 @@ def test_by_mouse_and_ten_clicks_are_one_run(browser: Browser, server: Lab) -> N
     page.context.close()
 
 
+def test_a_click_does_not_overtake_what_was_typed(browser: Browser, server: Lab) -> None:
+    # A kernel that is slow or far: each change takes it a while, and the page holds back what is typed meanwhile.
+    slow = "import time\nshown.on_change(lambda: time.sleep(0.4))"
+    tell = "print(json.dumps([[name, job.image] for name, job in shown.value.jobs.items()]))"
+    page = open_form(browser, server, "slow.ipynb", slow, f"import json\n{tell}")
+    run_cell(page, 1)
+    shown = page.locator(".ez-form")
+    for name in ("first", "second"):
+        shown.get_by_role("button", name="Add job").click()
+        expect(shown.get_by_label("Name", exact=True)).not_to_have_value("first")
+        shown.get_by_label("Image", exact=True).fill("busybox")
+        shown.get_by_label("Name", exact=True).click()
+        page.keyboard.press("ControlOrMeta+a")
+        page.keyboard.type(name)
+    shown.get_by_role("button", name="Duplicate").click()
+    expect(shown.get_by_label("Name", exact=True)).to_have_value("second 2")
+    expect(shown.get_by_label("Name", exact=True)).to_be_focused()
+    shown.get_by_label("Image", exact=True).click()
+    page.keyboard.type(":stable")
+    shown.locator(".ez-node").first.click()
+    expect(shown.get_by_label("Name", exact=True)).to_have_value("first")
+    assert printed(page, 2) == [["first", "busybox"], ["second", "busybox"], ["second 2", "busybox:stable"]]
+    page.context.close()
+
+
 def names_of_inputs(shown: Locator) -> list[str]:
     found: list[str] = shown.evaluate(
         """(root) => [...root.querySelectorAll("input, select, textarea, button")]

@@ -108,6 +108,7 @@ function render({ model, el }) {
   const receive = (message) => {
     if (message.t === "copy") copy(message.text, message.what);
     else if (message.t === "focus") focus(message.kind);
+    else if (message.t === "echo") model.send(message);
   };
   model.on("msg:custom", receive);
   return () => {
