@@ -581,9 +581,9 @@ def _table(made: Plan, guess: cost.Estimate, selected: str) -> str:
             shorten(job.name, 40),
             count,
             size_text(job.vcpus, job.memory, job.gpus),
-            cost.dollars(row.hourly.total),
+            cost.about(row.hourly.total, row.approximate),
             _NONE if job.timeout is None else short_duration(job.timeout),
-            "no limit" if row.at_most is None else cost.dollars(row.at_most),
+            cost.about(row.at_most, row.approximate),
         ]
         stage = job.stage
         picked = ' class="ez-picked"' if job.name == selected else ""
@@ -594,7 +594,7 @@ def _table(made: Plan, guess: cost.Estimate, selected: str) -> str:
     lines.append(
         "If every attempt ran until its timeout" if guess.at_most is not None else "A minute each, and no limit"
     )
-    most = cost.dollars(guess.at_most if guess.at_most is not None else guess.at_least)
+    most = cost.about(guess.at_most if guess.at_most is not None else guess.at_least, guess.approximate)
     more = "" if guess.at_most is not None else "from "
     lines.append(f"</td><td class='ez-opt'></td><td></td><td class='ez-num'>{more}{most}</td></tr></tfoot>")
     notes = [f"{note}." for note in guess.notes]
