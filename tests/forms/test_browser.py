@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import Any
 
@@ -216,6 +217,35 @@ def test_by_mouse_and_ten_clicks_are_one_run(browser: Browser, server: Lab) -> N
     assert runs == [["SUCCEEDED", {"copy": [], "upper": ["copy"]}]], "one run"
     assert made.get("out/upper.txt") == "ONE\nTWO\n", made
     page.context.close()
+
+
+def test_an_endpoint_that_hangs_holds_nothing_up(browser: Browser, server: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, and answers none
+        account = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{deaf.getsockname()[1]}",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        }
+        job = 'form(EZBatchJob("busybox", "true"), name="alone")'
+        server.write("deaf.ipynb", [f"import os\nos.environ.update({account!r})\n{PUT}\n{job}"])
+        page = server.open(browser, "deaf.ipynb")
+        run_cell(page, 0)
+        shown = page.locator(".ez-form")
+        shown.locator(".ez-foot").wait_for(timeout=60_000)
+        shown.get_by_role("button", name="List queues").click()
+        expect(shown.get_by_role("button", name="List queues")).to_be_disabled()
+        # It hangs, and the rest of the form answers.
+        submit = shown.get_by_role("button", name="Submit to this machine")
+        image = shown.get_by_label("Image", exact=True)
+        image.fill("busy box")
+        expect(submit).to_be_disabled()
+        image.fill("busybox:stable")
+        expect(submit).to_be_enabled()
+        expect(shown.get_by_role("button", name="List queues")).to_be_disabled()
+        expect(shown).to_contain_text("The rest of the form works", timeout=60_000)
+        expect(shown.get_by_role("button", name="Refresh")).to_be_enabled()
+        page.context.close()
 
 
 def test_a_click_does_not_overtake_what_was_typed(browser: Browser, server: Lab) -> None:
