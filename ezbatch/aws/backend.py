@@ -476,11 +476,15 @@ def _works(environment: Mapping[str, Any]) -> bool:
 
 def _no_room(room: Sequence[Mapping[str, Any]]) -> str:
     """Return why none of a queue's compute environments takes jobs."""
-    states = ", ".join(
-        f"{e['computeEnvironmentName']} is {e.get('state', '')} and {e.get('status', '')}".lower()
-        + (f" ({e['statusReason']})" if e.get("statusReason") else "")
-        for e in room
-    )
+
+    def fault(environment: Mapping[str, Any]) -> str:
+        said = f"{environment['computeEnvironmentName']} is {environment.get('state', 'off').lower()}"
+        if environment.get("status") in ("VALID", None):
+            return said  # AWS gives a reason for being well, too
+        why = environment.get("statusReason")
+        return f"{said} and {environment['status'].lower()}" + (f" ({why})" if why else "")
+
+    states = ", ".join(map(fault, room))
     return f"no working compute environment: {states or 'none at all'}"
 
 

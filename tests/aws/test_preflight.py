@@ -45,7 +45,7 @@ def test_a_queue_that_is_not_valid(rig: Rig) -> None:
 
 def test_no_compute_environment_that_works(rig: Rig) -> None:
     rig.set_environment(QUEUE, state="DISABLED")
-    assert "no working compute environment: ezbatch-ce is disabled" in one_line(refused(flow("a")))
+    assert "no working compute environment: ezbatch-ce is disabled. Enable" in one_line(refused(flow("a")))
     rig.set_environment(QUEUE, state="ENABLED", invalid="the service role is gone")
     assert "ezbatch-ce is enabled and invalid (the service role is gone)" in one_line(refused(flow("a")))
 
