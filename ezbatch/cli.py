@@ -28,7 +28,7 @@ from ezbatch.errors import (
     WaitTimeoutError,
     WorkflowFileError,
 )
-from ezbatch.options import add_job_options, job_from
+from ezbatch.options import MAX_COST, add_job_options, job_from
 from ezbatch.progress import glyph
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
         as_json(made)
 
     def limited(made: argparse.ArgumentParser) -> None:
-        made.add_argument("--max-cost", type=float, metavar="DOLLARS", help="refuse what could cost more on AWS")
+        add_job_options(made, [MAX_COST])
 
     def of_run(made: argparse.ArgumentParser) -> None:
         made.add_argument("run", metavar="RUN")

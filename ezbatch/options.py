@@ -13,7 +13,17 @@ from ezbatch.s3 import S3Mount, S3Mounts
 from ezbatch.spec import nearest
 from ezbatch.workflow import EZBatchJob
 
-__all__ = ["DEFAULT_IMAGE", "OPTIONS", "Option", "add_job_options", "job_from", "parse_duration", "parse_memory"]
+__all__ = [
+    "DEFAULT_IMAGE",
+    "MAX_COST",
+    "OPTIONS",
+    "Option",
+    "add_job_options",
+    "job_from",
+    "parse_dollars",
+    "parse_duration",
+    "parse_memory",
+]
 
 #: What a job runs in when no image is named: it has sh and python3.
 DEFAULT_IMAGE = "public.ecr.aws/docker/library/python:3.12-slim"
@@ -81,6 +91,19 @@ def parse_vcpus(text: str) -> int | float:
     if not 0 < value < 10_000:  # noqa: PLR2004 - no machine has more, and inf is no number of vCPUs
         raise ValueError(f"{text!r} is no number of vCPUs: write 1, 4 or 0.25")
     return int(value) if value.is_integer() else value
+
+
+def parse_dollars(text: str) -> float:
+    """Return US dollars from ``5``, ``2.50`` or ``$2.50``.
+
+    Raises
+    ------
+    ValueError
+        If the text is none of these.
+    """
+    if not re.fullmatch(r"\$?(\d+(\.\d*)?|\.\d+)", text.strip(), re.ASCII):
+        raise ValueError(f"{text!r} is no amount in US dollars: write 5 or 2.50")
+    return float(text.strip().lstrip("$"))
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -167,6 +190,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(("--job-role",), "job_role", "IAM role of the command", "ARN"),
     Option(("--architecture",), "architecture", "X86_64 or ARM64", "NAME", str.upper),
 )
+
+#: Of a run, not of a job: wherever something is submitted.
+MAX_COST = Option(("--max-cost",), "max_cost", "refuse what could cost more on AWS", "DOLLARS", parse_dollars)
 
 
 def _checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -17,7 +17,7 @@ from IPython.core.error import UsageError
 
 from ezbatch import preloader, rules
 from ezbatch.errors import EZBatchError
-from ezbatch.options import OPTIONS, Option, add_job_options, job_from, parse_platform
+from ezbatch.options import MAX_COST, OPTIONS, Option, add_job_options, job_from, parse_platform
 from ezbatch.spec import nearest
 from ezbatch.workflow import EZBatchJob
 
@@ -101,6 +101,7 @@ CELL_OPTIONS: tuple[Option, ...] = (
         ("--on-interrupt",), "on_interrupt", "detach (the default): the run goes on; or cancel", "WHAT",
         choices=INTERRUPTS,
     ),
+    MAX_COST,
     Option(("--profile",), "profile", "AWS profile", "NAME"),
     Option(("--region",), "region", "AWS region", "NAME"),
 )  # fmt: skip
@@ -108,7 +109,9 @@ CELL_OPTIONS: tuple[Option, ...] = (
 #: Of two that contradict each other the one given nearer to the job wins.
 _RIVALS = (("array", "map"), ("bg", "wait"))
 #: They say how a run is submitted and watched.
-_OF_RUNS = frozenset({"out", "bg", "wait", "on_interrupt", "profile", "region"})
+_OF_RUNS = frozenset({"out", "bg", "wait", "on_interrupt", "max_cost", "profile", "region"})
+#: A form's Submit goes by what stands in the form, and the form shows the run.
+_NOT_OF_FORMS = frozenset({"out", "bg", "wait", "on_interrupt", "max_cost"})
 #: Their values may be secret, so only their names are shown.
 _SECRET = frozenset({"environment"})
 _PAIRS = frozenset({"environment", "tags", "secrets"})
@@ -202,11 +205,12 @@ def read_cell(line: str, body: str, config: Mapping[str, Any] | None = None) -> 
     _check_pairs(values)
     if values.after and values.workflow is None:
         raise UsageError("--after says what a job of a workflow waits for: name the workflow too, as in --workflow wf")
-    if values.workflow is not None:
-        for option in CELL_OPTIONS:
-            if option.field in _OF_RUNS and option.field in origins:
-                flag = option.flags[-1]
-                raise UsageError(f"{flag} is about a run, and --workflow submits nothing: use it with %ezbatch submit")
+    for option in CELL_OPTIONS:
+        flag = option.flags[-1]
+        if values.workflow is not None and option.field in _OF_RUNS and option.field in origins:
+            raise UsageError(f"{flag} is about a run, and --workflow submits nothing: use it with %ezbatch submit")
+        if values.form and option.field in _NOT_OF_FORMS and option.field in origins:
+            raise UsageError(f"{flag} is about a run, and --form submits nothing by itself: leave one of them out")
     for field, value in (config or {}).items():
         _take_config(values, origins, field, value)
     return Cell(values, origins, script)

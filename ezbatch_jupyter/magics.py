@@ -299,11 +299,13 @@ class EZBatchMagics(Magics):
                 self.variables[values.workflow] = workflow
                 return None if values.quiet else workflow
             else:
-                run = self._follow(workflow.submit(settings=settings, progress=False if values.quiet else None), values)
-                if run is None and not values.quiet and self.configured.hints and not self.hinted:
+                progress = False if values.quiet else None
+                run = workflow.submit(settings=settings, max_cost=values.max_cost, progress=progress)
+                shown = self._follow(run, values)
+                if shown is None and not values.quiet and self.configured.hints and not self.hinted:
                     self.hinted = True
                     _display(_hints(name, _COMMANDS))
-                return run
+                return shown
         return None
 
     def _grown(self, variable: str, name: str, job: EZBatchJob, after: Sequence[str]) -> EZBatchWorkflow:
@@ -351,15 +353,22 @@ class EZBatchMagics(Magics):
         else:
             rows.append(("queue", settings.queue, settings.sources.get("queue", "default")))
         rows += _setting_rows(settings, leave_out=("queue",), only_set=True)
-        for field in ("wait", "bg", "quiet", "on_interrupt"):
+        for field in ("wait", "bg", "quiet", "on_interrupt", "max_cost"):
             if field in cell.origins:
                 rows.append((field.replace("_", "-"), str(getattr(cell.values, field)), cell.given(field)))
-        self._show_plan(workflow, settings, Table(("setting", "value", "from"), rows))
+        self._show_plan(workflow, settings, Table(("setting", "value", "from"), rows), cell.values.max_cost)
 
-    def _show_plan(self, workflow: EZBatchWorkflow, settings: Settings, after: Table | None = None) -> None:
+    def _show_plan(
+        self,
+        workflow: EZBatchWorkflow,
+        settings: Settings,
+        after: Table | None = None,
+        max_cost: float | None = None,
+    ) -> None:
         """Show what submitting would do, and raise when it could not be done."""
         from IPython.display import display
 
+        from ezbatch.cost import over_limit
         from ezbatch.errors import InvalidWorkflowError
         from ezbatch.planning import plan
         from ezbatch.run import backend_for
@@ -372,7 +381,7 @@ class EZBatchMagics(Magics):
         backend = backend_for(made.queue, settings)
         for note in backend.notes(made):
             _print(f"Note: {note}.")
-        problems = backend.preflight(made)
+        problems = over_limit(made, max_cost) or backend.preflight(made)
         if not made.local and not problems:
             guess = estimated(workflow, settings=settings)
             if any(row.observed for row in guess.rows):
@@ -660,6 +669,7 @@ WF is a variable that holds a workflow, or a .json file. RUN is a variable, a ru
 
 def line_parser() -> Parser:
     """Return the parser of ``%ezbatch``."""
+    from ezbatch.options import MAX_COST, add_job_options
     from ezbatch_jupyter.cell import INTERRUPTS, Parser, parse_name
 
     parser = Parser("%ezbatch", description="Workflows and runs of ezbatch.", epilog=_LINE_EPILOG)
@@ -686,7 +696,7 @@ def line_parser() -> Parser:
     made["cost"].add_argument(
         "--current-prices", action="store_true", help="ask AWS's price list, not the table of ezbatch"
     )
-    made["submit"].add_argument("--max-cost", type=float, metavar="DOLLARS", help="refuse what could cost more on AWS")
+    add_job_options(made["submit"], [MAX_COST])
     made["form"].add_argument("workflow", metavar="WF", nargs="?")
     made["dag"].add_argument("subject", metavar="WF|RUN")
     made["dag"].add_argument("-o", "--output", metavar="FILE", help="write .svg, .png or .dot instead of showing it")

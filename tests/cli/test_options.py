@@ -7,7 +7,15 @@ import argparse
 import pytest
 
 from ezbatch import EZBatchJob, rules
-from ezbatch.options import add_job_options, job_from, parse_duration, parse_memory, parse_storage, parse_vcpus
+from ezbatch.options import (
+    add_job_options,
+    job_from,
+    parse_dollars,
+    parse_duration,
+    parse_memory,
+    parse_storage,
+    parse_vcpus,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,17 @@ def test_vcpus_and_storage() -> None:
     for text in ("0", "-1", "nan", "inf", "many"):
         with pytest.raises(ValueError, match="write"):
             parse_vcpus(text)
+
+
+@pytest.mark.parametrize(("text", "dollars"), [("5", 5), ("2.50", 2.5), ("$2.50", 2.5), ("0", 0), (".5", 0.5)])
+def test_dollars(text: str, dollars: float) -> None:
+    assert parse_dollars(text) == dollars
+
+
+@pytest.mark.parametrize("text", ["", "$", ".", "-1", "nan", "inf", "1e3", "5 EUR", "$$5"])
+def test_wrong_dollars(text: str) -> None:
+    with pytest.raises(ValueError, match="write"):
+        parse_dollars(text)
 
 
 def _job(*words: str) -> EZBatchJob:

@@ -53,7 +53,7 @@ FIELDS: list[tuple[str, str, object]] = [
 #: Options that say what becomes of the job. A test of their own, or of another file, uses each.
 OTHERS = {
     "--name", "--read", "--write", "--var", "--map", "--workflow", "--after", "--out", "--bg", "--wait", "--dry-run",
-    "--form", "--quiet", "--on-interrupt", "--profile", "--region",
+    "--form", "--quiet", "--on-interrupt", "--max-cost", "--profile", "--region",
 }  # fmt: skip
 
 
@@ -273,6 +273,27 @@ def test_dry_run_shows_the_plan_and_where_every_setting_came_from(
     assert ezbatch.runs() == []
 
 
+@pytest.mark.parametrize("more", ["", "--dry-run"])
+@pytest.mark.parametrize(
+    ("timeout", "words"),
+    [("", "nothing limits the cost of x"), ("--timeout 10h", "up to $0.494 if every attempt ran until its timeout")],
+)
+def test_max_cost_refuses_before_anything_is_submitted(shell: Shell, more: str, timeout: str, words: str) -> None:
+    import ezbatch
+
+    ran = shell.run(f"%%ezbatch -n x -q big --max-cost 0.40 {timeout} {more}\ntrue")
+    assert type(ran.error).__name__ == "InvalidWorkflowError", ran.text
+    assert words in str(ran.error)
+    assert ezbatch.runs() == []
+
+
+def test_max_cost_lets_through_what_costs_nothing(shell: Shell) -> None:
+    shell.good("%%ezbatch -o run -Q\n#EZ --max-cost $0.01\ntrue")
+    assert shell.variables["run"].state == "SUCCEEDED"
+    text = shell.good("%%ezbatch --dry-run --max-cost 2.50\ntrue").text
+    assert any(line.split() == ["max-cost", "2.5", "magic", "line"] for line in text.splitlines())
+
+
 def test_dry_run_of_a_workflow_leaves_it_alone(shell: Shell) -> None:
     shell.good("%%ezbatch --workflow wf -n a -Q\ntrue")
     assert "2 jobs, 2 stages" in shell.good("%%ezbatch --workflow wf -n b --after a --dry-run\ntrue").text
@@ -340,6 +361,11 @@ REFUSED: list[tuple[str, str]] = [
     ("%%ezbatch --workflow wf -n x --after nowhere\ntrue", "workflow wf has no such job"),
     ("%%ezbatch --workflow wf -n x --out run\ntrue", "--out is about a run"),
     ("%%ezbatch --workflow wf -n x --region r\ntrue", "use it with %ezbatch submit"),
+    ("%%ezbatch --workflow wf -n x --max-cost 5\ntrue", "--max-cost is about a run, and --workflow submits nothing"),
+    ("%%ezbatch --form --max-cost 5\ntrue", "--max-cost is about a run, and --form submits nothing"),
+    ("%%ezbatch --form -o run\ntrue", "--out is about a run, and --form submits nothing"),
+    ("%%ezbatch --max-cost much\ntrue", "'much' is no amount in US dollars: write 5 or 2.50"),
+    ("%%ezbatch --max-cost nan\ntrue", "'nan' is no amount in US dollars"),
     ("%%ezbatch -o 1x\ntrue", "'1x' cannot name a Python variable"),
 ]  # fmt: skip
 
