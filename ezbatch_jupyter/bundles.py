@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import logging
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ ROWS = 60
 _WIDTH = 100
 #: Shorter values of variables stand in logs by chance, and hide nothing.
 _SECRET_LENGTH = 6
+#: Columns of a job's name in a table of several jobs; the whole name stands in its title.
+_NAME = 36
 _QUIET = "opacity:.65"
 _CELL = "text-align:left;padding:1px 12px 1px 0;white-space:nowrap;vertical-align:top;line-height:20px"
 _EDGE = "border:1px solid rgba(128,128,128,.35)"
@@ -84,7 +87,10 @@ def _image(picture: str, alt: str, style: str) -> str:
 
 def _badge(state: str) -> str:
     return _image(
-        svg.badge(state), state.lower(), "width:16px;height:16px;vertical-align:-3px;margin:0 8px 0 0;display:inline"
+        svg.badge(state),
+        state.lower(),
+        # JupyterLab's max-width of 100 % would let a table's column be narrower than the badge in it.
+        "width:16px;max-width:none;height:16px;vertical-align:-3px;margin:0 8px 0 0;display:inline",
     )
 
 
@@ -291,8 +297,9 @@ def run_bundle(run: EZBatchRun, ending: Ending | None = None) -> Bundle:
         )
         parts.append(_html_table(table, {hidden(ending.explanation.remedy)} if ending.explanation else set()))
         lines += ["", *text]
-    after = _ending_lines(ending, hidden)
-    parts += _ending_html(ending, hidden)
+    whose = "" if ending.child is None else _whose_log(run.id, clean(ending.job), ending.child)
+    after = _ending_lines(ending, whose, hidden)
+    parts += _ending_html(ending, whose, hidden)
     room = LINES - len(lines) - len(after) - 1
     if not single:
         rest = _text_table(table, room)
@@ -318,7 +325,7 @@ def _single_title(run: EZBatchRun, row: Row, ending: Ending) -> str:
     return ", ".join(parts)
 
 
-def _ending_html(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
+def _ending_html(ending: Ending, whose: str, hidden: Callable[[str], str]) -> list[str]:
     parts = []
     if ending.explanation is not None:
         found = ending.explanation
@@ -331,23 +338,23 @@ def _ending_html(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
         )
         parts.append(f'<table style="margin:8px 0 0;font-size:13px">{said}</table>')
     if ending.log:
-        if ending.child is not None:
-            parts.append(f'<p style="margin:8px 0 0;font-size:12px">{_quiet(_whose_log(ending))}</p>')
+        if whose:
+            parts.append(f'<p style="margin:8px 0 0;font-size:12px">{_quiet(whose)}</p>')
         parts.append(_text_block("\n".join(hidden(clean(line, 400)) for line in ending.log)))
     return parts
 
 
-def _whose_log(ending: Ending) -> str:
-    job = clean(ending.job)
-    return f"The end of the log of {job}:{ending.child}; of another child: %ezbatch logs RUN {job}:NUMBER"
+def _whose_log(run_id: str, job: str, child: int) -> str:
+    another = shlex.quote(f"{job}:NUMBER")
+    return f"The end of the log of {job}:{child}; of another child: %ezbatch logs {run_id} {another}"
 
 
-def _ending_lines(ending: Ending, hidden: Callable[[str], str]) -> list[str]:
+def _ending_lines(ending: Ending, whose: str, hidden: Callable[[str], str]) -> list[str]:
     lines = []
     if ending.explanation is not None:
         lines += ["", f"  {hidden(clean(ending.job))}: {hidden(clean(str(ending.explanation)))}"]
     if ending.log:
-        lines += [f"  {_whose_log(ending)}"] if ending.child is not None else []
+        lines += [f"  {whose}"] if whose else []
         lines += ["", *(f"    {hidden(clean(line, 400))}" for line in ending.log[-12:])]
     return lines
 
@@ -362,18 +369,19 @@ def _html_table(table: Sequence[Row], said: set[str]) -> str:
         said = said | {row.remedy}
         cells = (
             f"{_badge(row.state)}{word(row.state)}",
-            f"<b>{_escaped(shorten(clean(row.name), 60))}</b>{count}",
+            f'<b title="{_escaped(row.name)}">{_escaped(shorten(clean(row.name), _NAME))}</b>{count}',
             _escaped(row.attempt_text or NOTHING),
             _escaped(row.queued_text or NOTHING),
             _escaped(row.ran_text or NOTHING),
             _escaped(row.why) + remedy,
         )
-        styles = [_CELL] * (len(cells) - 1) + [f"{_CELL};white-space:normal;overflow-wrap:anywhere"]
+        # Without a least width, the reasons alone would give way to a narrow page, letter by letter.
+        styles = [_CELL] * (len(cells) - 1) + [f"{_CELL};white-space:normal;overflow-wrap:anywhere;min-width:200px"]
         body.append(_table_row(cells, styles))
     if len(table) > ROWS:
         left = counts_of(table[ROWS:])
         body.append(f'<tr><td style="{_CELL}" colspan="6">{_quiet(f"… and {counts_text(left)}")}</td></tr>')
-    return _table(heads, body)
+    return f'<div style="overflow-x:auto">{_table(heads, body)}</div>'
 
 
 def _table_row(cells: Sequence[str], styles: Sequence[str]) -> str:
@@ -403,7 +411,7 @@ def _text_table(table: Sequence[Row], room: int) -> list[str]:
     shown = table if len(table) + 1 <= room else table[: room - 2]
     cells = [("state", "job", "attempt", "queued", "ran", "why")]
     for row in shown:
-        name = shorten(clean(row.name), 36) + times(row.size)
+        name = shorten(clean(row.name), _NAME) + times(row.size)
         state = f"{glyph(row.state)} {row.state.lower()}"
         cells.append((state, name, row.attempt_text or "-", row.queued_text or "-", row.ran_text or "-", row.why))
     widths = [max(columns(line[i]) for line in cells) for i in range(5)]

@@ -110,6 +110,23 @@ def test_what_users_write_is_text_in_what_is_kept(browser: Browser) -> None:
     assert tags[0] == tags[1], "what users wrote made an element"
 
 
+def test_a_saved_table_is_read_with_long_names_in_a_narrow_page(browser: Browser) -> None:
+    long = "a name " * 20
+    flow = scenes.workflow({"short": [], long: ["short"]})
+    reports = [scenes.report("short", "SUCCEEDED"), scenes.report(long, "FAILED", exit_code=1, reason="why " * 20)]
+    run, _stage = scenes.staged(flow, *reports)
+    # JupyterLab's own rule for pictures in a notebook's output.
+    page = stub.page(browser, width=640, body="<style>img { max-width: 100% }</style>")
+    page.evaluate(_ADD, [bundles.run_bundle(run.refresh())["text/html"]])
+    cells = page.evaluate(
+        "() => [...document.querySelectorAll('td')].map((cell) => [cell.scrollWidth, cell.clientWidth])"
+    )
+    assert all(needed <= had for needed, had in cells), cells
+    assert page.locator("td:nth-child(6)").first.evaluate("(cell) => cell.clientWidth") >= 200
+    expect(page.get_by_title(long.strip())).to_have_count(1)
+    page.context.close()
+
+
 def test_the_view_is_used_by_keyboard(browser: Browser) -> None:
     require("dot")
     run, _stage = scenes.staged(scenes.cohort(), *scenes.cohort_reports().values())

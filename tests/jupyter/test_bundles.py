@@ -127,7 +127,7 @@ def test_the_log_of_one_child_is_not_taken_for_the_whole_arrays() -> None:
     run.refresh()
     found = bundles.run_bundle(run, bundles.Ending("each", None, ["first"], "", 0))
     for text in (found["text/html"], found["text/plain"]):
-        assert "The end of the log of each:0; of another child: %ezbatch logs RUN each:NUMBER" in text
+        assert "The end of the log of each:0; of another child: %ezbatch logs shape-abc234 each:NUMBER" in text
 
 
 def test_a_repr_never_raises(caplog: pytest.LogCaptureFixture) -> None:
