@@ -541,15 +541,10 @@ def _dag(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         _print(dag.to_text(shown, width=_console().width))
         return OK
-    output = Path(arguments.output)
-    if output.suffix == ".svg":
-        output.write_text(dag.to_svg(shown), encoding="utf-8")
-    elif output.suffix == ".png":
-        output.write_bytes(dag.to_png(shown))
-    elif output.suffix in (".dot", ".gv"):
-        output.write_text(dag.to_dot(shown), encoding="utf-8")
-    else:
-        _say(f"ezbatch: {output}: the name has to end in .svg, .png or .dot")
+    try:
+        dag.save(shown, arguments.output)
+    except ValueError as error:
+        _say(f"ezbatch: {error}")
         return USAGE
     return OK
 

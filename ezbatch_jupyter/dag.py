@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ezbatch.backend import JobReport, JobState, array_state
@@ -24,6 +26,7 @@ __all__ = [
     "Node",
     "engine",
     "graph",
+    "save",
     "to_dot",
     "to_png",
     "to_svg",
@@ -401,6 +404,37 @@ def to_png(
     from ezbatch_jupyter import svg
 
     return svg.graphviz_output(to_dot(workflow, reports, limit=limit), "png")
+
+
+def save(workflow: EZBatchWorkflow | Plan | EZBatchRun, path: str | os.PathLike[str]) -> None:
+    """Write the graph into a file, as what its name ends in says.
+
+    Parameters
+    ----------
+    workflow : EZBatchWorkflow, Plan or EZBatchRun
+        What to draw.
+    path : str or path
+        A name that ends in ``.svg``, ``.png``, ``.dot`` or ``.gv``.
+
+    Raises
+    ------
+    ValueError
+        If the name ends in something else.
+    NoEngineError
+        If it takes Graphviz, and there is none.
+    OSError
+        If the file cannot be written.
+    """
+    output = Path(path)
+    kind = output.suffix.lower()
+    if kind == ".svg":
+        output.write_text(to_svg(workflow), encoding="utf-8")
+    elif kind == ".png":
+        output.write_bytes(to_png(workflow))
+    elif kind in (".dot", ".gv"):
+        output.write_text(to_dot(workflow), encoding="utf-8")
+    else:
+        raise ValueError(f"{output}: the name has to end in .svg, .png or .dot")
 
 
 # Text

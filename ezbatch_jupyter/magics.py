@@ -51,9 +51,14 @@ class Detached(KeyboardInterrupt):
 # The end of a cell
 
 
+def _as_magic(text: str) -> str:
+    """Return a message with the commands that it names as one types them in a notebook."""
+    return re.sub(rf"(?<![%\w./-])(ezbatch (?:{'|'.join(_COMMANDS)})\b)", r"%\1", text)
+
+
 def _short(error: BaseException) -> BaseException:
     """Let an error show itself without the traceback of the magics: what to do stands in its message."""
-    error._render_traceback_ = lambda: [f"{type(error).__name__}: {error}"]  # type: ignore[attr-defined] # IPython looks for it
+    error._render_traceback_ = lambda: [f"{type(error).__name__}: {_as_magic(str(error))}"]  # type: ignore[attr-defined] # IPython looks for it
     return error
 
 
@@ -68,7 +73,7 @@ def _told() -> Iterator[None]:
     except HelpShown:
         pass
     except (SpecTypeError, RunNotFoundError, JobNotFoundError) as error:
-        raise UsageError(str(error).replace("ezbatch ls", "%ezbatch ls")) from None
+        raise UsageError(_as_magic(str(error))) from None
     except EZBatchError as error:
         raise _short(error) from None
 
@@ -542,7 +547,7 @@ class EZBatchMagics(Magics):
         except KeyboardInterrupt:
             raise Detached(f"no longer following; run {run.id} goes on") from None
         if not count:
-            _print(f"nothing was written yet ({run.state.lower()})")
+            _print("nothing was written" + ("" if run.finished else f" yet ({run.state.lower()})"))
         elif tail and not arguments.follow and max(count.values()) >= tail:
             _print(f"... the last {tail:,} lines of each job; all: %ezbatch logs {run.id} --tail 0")
 
@@ -559,7 +564,13 @@ class EZBatchMagics(Magics):
 
         shown = self._subject(arguments.subject)
         if arguments.output is not None:
-            _write_dag(shown, Path(arguments.output))
+            try:
+                dag.save(shown, arguments.output)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+            except OSError as error:
+                raise UsageError(f"{arguments.output}: {error.strerror}") from None
+            _print(arguments.output)
             return
         bundle = {"text/plain": dag.to_text(shown)}
         with contextlib.suppress(dag.NoEngineError):
@@ -575,9 +586,8 @@ class EZBatchMagics(Magics):
         if arguments.by_tag is not None:
             totals = spent_by_tag(arguments.by_tag, prices=prices, settings=self.settings())
             ranked = sorted(totals.items(), key=lambda item: -item[1])
-            return Table(
-                (arguments.by_tag, "cost"), [(value or "(no such tag)", dollars(cost)) for value, cost in ranked]
-            )
+            rows = [(value or "(no such tag)", dollars(cost)) for value, cost in ranked]
+            return Table((arguments.by_tag, "cost"), rows, "" if rows else "No run has cost anything yet.")
         subject = self._subject(arguments.subject)
         if isinstance(subject, EZBatchRun):
             _print(str(subject.cost(prices)))
@@ -625,20 +635,6 @@ def _setting_rows(
         value = getattr(settings, name)
         shown = " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
         yield name.replace("_", "-"), shown, settings.sources.get(name, "default")
-
-
-def _write_dag(shown: EZBatchWorkflow | EZBatchRun, output: Path) -> None:
-    from ezbatch_jupyter import dag
-
-    if output.suffix == ".svg":
-        output.write_text(dag.to_svg(shown), encoding="utf-8")
-    elif output.suffix == ".png":
-        output.write_bytes(dag.to_png(shown))
-    elif output.suffix in (".dot", ".gv"):
-        output.write_text(dag.to_dot(shown), encoding="utf-8")
-    else:
-        raise UsageError(f"{output}: the name has to end in .svg, .png or .dot")
-    _print(str(output))
 
 
 #: The commands, with what they do.

@@ -227,7 +227,7 @@ class RunView:
                     self._print(terminal=terminal)
                 if self.run.interruption:
                     self.run.raise_for_status()
-        if terminal:
+        if terminal and self._displays:  # else it had ended when it was shown, and stands there already
             self._print(terminal=True)
             self._display(self._final or show_run(self.run))
 

@@ -98,10 +98,18 @@ class LocalBackend:
     def preflight(self, plan: Plan) -> list[Problem]:
         """Return the jobs for which this machine has no runner, and secrets that are not at hand."""
         problems = []
+        chosen = self.settings.local_runner
+        broken = "" if chosen == "auto" else runners.available(chosen)
+        if broken:
+            # Once, not for each of a thousand jobs.
+            what = f"{broken}; {self.settings.sources.get('local_runner', 'the settings')} asks for it"
+            problems.append(Problem("local-runner", what, "Start or install it, or set local-runner to auto"))
         for job in plan.jobs:
-            runner, why = runners.choose(self.settings.local_runner, job.paths)
-            if not runner:
-                remedy = "Install what is missing, or use relative paths such as in/data"
+            runner, why = runners.choose(chosen, job.paths)
+            if not runner and not broken:
+                auto = chosen == "auto"
+                first = "Install one of them" if auto else "Set local-runner to auto"
+                remedy = f"{first}, or use relative paths such as in/data"
                 problems.append(Problem(spec.path("jobs", job.name), why, remedy))
             for name in plan.definition_of(job).secrets:
                 if name not in os.environ:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -166,7 +167,8 @@ def _probe(runner: str, _settings: tuple[str, ...]) -> str:
     if done.returncode == 0 and (runner == "bwrap" or done.stdout.strip()):
         return ""
     said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-    return f"{program} does not work here: {said}"
+    # Docker's question at the end ("Is the docker daemon running?") is no part of the cause.
+    return f"{program} does not work here: {re.sub(r'[.;]?[^.;]*[?]$', '', said) or said}"
 
 
 def forget_probes() -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ezbatch import EZBatchJob, EZBatchRun, InvalidWorkflowError, JobState, S3Mount, S3Mounts, Settings
+from ezbatch import (
+    EZBatchJob,
+    EZBatchRun,
+    EZBatchWorkflow,
+    InvalidWorkflowError,
+    JobState,
+    S3Mount,
+    S3Mounts,
+    Settings,
+)
 from ezbatch.local import runners
 from tests.containers import ContainerEngine, require
 from tests.contract.rig import PATIENCE, LocalRig, all_processes, kill, until, words_of
@@ -336,4 +345,20 @@ def test_a_runner_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     assert runners.choose("auto", ["/in/x"]) == (
         "",
         "a mount at /in/x needs Docker, Podman or bubblewrap, and bwrap is not installed",
+    )
+
+
+def test_a_chosen_runner_that_does_not_work_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho 'Cannot connect to it at unix:///x.sock. Is the daemon running?' >&2; exit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("EZBATCH_LOCAL_RUNNER", "docker")
+    jobs = {name: EZBatchJob("image", "true") for name in ("a", "b", "c")}
+    with pytest.raises(InvalidWorkflowError) as caught:
+        EZBatchWorkflow("w", jobs).submit("local")
+    (problem,) = caught.value.problems
+    assert problem.what == (
+        "docker does not work here: Cannot connect to it at unix:///x.sock; "
+        "environment variable EZBATCH_LOCAL_RUNNER asks for it"
     )

@@ -81,6 +81,7 @@ def test_dag_shows_a_workflow_and_a_run(wf: Shell, tmp_path: Path) -> None:
     wf.good("%ezbatch dag wf -o wf.dot")
     assert "digraph" in (tmp_path / "wf.dot").read_text()
     assert "has to end in" in wf.refused("%ezbatch dag wf -o wf.jpg")
+    assert "nowhere/wf.svg: No such file or directory" in wf.refused("%ezbatch dag wf -o nowhere/wf.svg")
     assert "there is no workflow 'nowhere'" in wf.refused("%ezbatch dag nowhere")
 
 
@@ -107,6 +108,8 @@ def test_logs_come_with_times(wf: Shell) -> None:
     assert "from a" not in only
     assert "from b" in wf.good("%ezbatch logs @last b --follow").text
     assert "did you mean 'a'?" in wf.refused("%ezbatch logs run aa")
+    wf.good("%%ezbatch -Q\ntrue")
+    assert wf.good("%ezbatch logs").text.strip() == "nothing was written"
 
 
 def test_values_of_variables_are_not_printed(shell: Shell) -> None:
@@ -150,6 +153,11 @@ def test_wait_waits_and_raises(shell: Shell) -> None:
     shell.good("%%ezbatch -n x --bg -o run\nsleep 0.5; exit 3")
     ran = shell.run("%ezbatch wait run -Q")
     assert type(ran.error).__name__ == "JobFailedError"
+    run: EZBatchRun = shell.variables["run"]
+    assert f"%ezbatch logs {run.id} x   Again: %ezbatch retry {run.id}" in ran.text, "what to type in a notebook"
+    ran = shell.run("%ezbatch wait run")
+    assert type(ran.error).__name__ == "JobFailedError"
+    assert ran.text.count("x failed  ran") == 1, "a run that has ended is shown once"
     shell.good("%%ezbatch -n slow --bg -o run\nsleep 300")
     ran = shell.run("%ezbatch wait run --timeout 0.2")
     assert type(ran.error).__name__ == "WaitTimeoutError"
@@ -196,7 +204,7 @@ def test_cost_of_a_workflow_and_a_run(wf: Shell) -> None:
     assert "$" in wf.good("%ezbatch cost wf").text
     wf.good("%ezbatch submit wf -Q")
     assert "$" in wf.good("%ezbatch cost").text
-    wf.good("%ezbatch cost --by-tag project")
+    assert "No run has cost anything yet" in wf.good("%ezbatch cost --by-tag project").text
 
 
 def test_queues_are_listed_without_an_account(shell: Shell) -> None:
