@@ -462,15 +462,20 @@ def _submitted(workflow: EZBatchWorkflow, arguments: argparse.Namespace) -> int:
     return _follow_up(run, arguments)
 
 
-def _follow_up(run: EZBatchRun, arguments: argparse.Namespace) -> int:
-    """Tell what was submitted, and wait for it when asked to."""
+def _follow_up(run: EZBatchRun, arguments: argparse.Namespace, *, resumed: bool = False) -> int:
+    """Tell what was submitted or goes on, and wait for it when asked to."""
     if arguments.json and not arguments.wait:
         _print_json(_run_row(run))
         return OK
     if not arguments.json:
         joins = sum(1 for job in run.plan.jobs if job.join)
         size = len(run.plan.jobs) - joins
-        _print(f"{run.id}: {size:,} job{'s' if size != 1 else ''} submitted to {run.queue}")
+        jobs = f"{size:,} job{'s' if size != 1 else ''}"
+        if resumed:
+            left = sum(1 for report in run.jobs.values() if not report.state.terminal)
+            _print(f"{run.id}: resumed on {run.queue}, {left:,} of {jobs} left")
+        else:
+            _print(f"{run.id}: {jobs} submitted to {run.queue}")
         for note in run.notes:
             _say(f"  {note}.")
     if not arguments.wait:
@@ -694,7 +699,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     if run.state in TERMINAL:
         _say(f"run {run.id} has ended already: {run.state}")
         return OK
-    return _follow_up(run.resume(progress=_progress()), arguments)
+    return _follow_up(run.resume(progress=_progress()), arguments, resumed=True)
 
 
 def _cost(arguments: argparse.Namespace) -> int:

@@ -276,7 +276,11 @@ def test_an_engine_that_was_killed_is_told_and_resumed(
         assert time.monotonic() < deadline
     assert "ezbatch resume" in ezbatch("status", "@last").stdout
     assert "stands still" in ezbatch("wait", "@last", check=5).stderr
-    ezbatch("resume", "@last", "--wait")
+    assert re.search(
+        r"^killed-\w+: resumed on local, [12] of 2 jobs left$",
+        ezbatch("resume", "@last", "--wait").stdout,
+        re.MULTILINE,
+    )
     assert ezbatch("logs", "@last", "second").stdout == "second\n"
 
 
