@@ -569,7 +569,8 @@ class RunView:
             log.warning("what is kept of run %s could not be made", run.id, exc_info=True)
             kept = show_run(run)
         if not ended(run):
-            hint = f'Detached: the run goes on. Come back to it: EZBatchRun.attach("{run.id}")'
+            back = f'%ezbatch attach {run.id}, or EZBatchRun.attach("{run.id}")'
+            hint = f"Detached: the run goes on. Come back to it: {back}"
             kept["text/plain"] = f"{kept['text/plain']}\n\n  {hint}"
             kept["text/html"] = f'{kept.get("text/html", "")}<p style="font-size:12px">{html.escape(hint)}</p>'
         with self._showing:

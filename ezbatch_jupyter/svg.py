@@ -10,12 +10,12 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ezbatch_jupyter.dag import HEIGHT, Graph, Node, NoEngineError, graph_dot, node_width, short_name
 from ezbatch_jupyter.rows import COLOURS, clean, shorten, sign, times
 
-__all__ = ["Layout", "badge", "data_uri", "draw", "engine", "graphviz_output", "layout"]
+__all__ = ["Layout", "badge", "bar_parts", "data_uri", "draw", "engine", "graphviz_output", "layout"]
 
 #: Seconds; a graph of 1,000 nodes takes a quarter of one.
 _TIMEOUT = 30
@@ -25,6 +25,9 @@ graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
 sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog="dot"))
 """
 _MARGIN = 8
+#: The states that a bar shows, in their order, and the least width of a part (px).
+_BAR = ("SUCCEEDED", "FAILED", "BLOCKED", "RUNNING", "STARTING")
+_LEAST_PART = 2.0
 
 
 def engine() -> str | None:
@@ -237,12 +240,28 @@ def _draw_node(node: Node, x: float, y: float, width: int) -> Iterator[str]:
         if room > 16:  # noqa: PLR2004 - a shorter bar says nothing
             where = f'y="{y + 28.5:g}" height="4"'
             yield f'<rect class="track" x="{bar:g}" {where} width="{room:g}" rx="2" fill="#e0e0e0"/>'
-            for kind in ("SUCCEEDED", "FAILED", "BLOCKED", "RUNNING", "STARTING"):
-                part = room * node.counts.get(kind, 0) / total
-                if part:
-                    yield f'<rect x="{bar:.1f}" {where} width="{part:.1f}" fill="{COLOURS[kind]}"/>'
-                    bar += part
+            for kind, part in bar_parts(node.counts, room).items():
+                yield f'<rect x="{bar:.1f}" {where} width="{part:.1f}" fill="{COLOURS[kind]}"/>'
+                bar += part
     yield "</g>"
+
+
+def bar_parts(counts: Mapping[str, int], room: float) -> dict[str, float]:
+    """Return how wide each state's part of a bar is: one failure among thousands is seen, too.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        How many are in each state.
+    room : float
+        The bar's width.
+    """
+    total = sum(counts.values())
+    shares = {kind: room * counts[kind] / total for kind in _BAR if counts.get(kind)}
+    parts = {kind: max(share, _LEAST_PART) for kind, share in shares.items()}
+    if parts:
+        parts[max(parts, key=lambda kind: parts[kind])] -= sum(parts.values()) - sum(shares.values())
+    return parts
 
 
 def badge(state: str, size: int = 16) -> str:

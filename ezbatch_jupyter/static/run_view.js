@@ -384,11 +384,16 @@ class View {
       return;
     }
     const bars = [draw("rect", { class: "track", x: left, y: node.y + 28.5, width, height: 4, rx: 2 })];
+    // As in svg.py: one failure among thousands is seen, too.
+    const parts = ["SUCCEEDED", "FAILED", "BLOCKED", "RUNNING", "STARTING"].filter((kind) => counts[kind])
+      .map((kind) => ({ kind, share: (width * counts[kind]) / total }));
+    for (const part of parts) part.width = Math.max(part.share, 2);
+    const widest = parts.reduce((a, b) => (b.width > a.width ? b : a), { width: 0 });
+    widest.width -= parts.reduce((sum, part) => sum + part.width - part.share, 0);
     let x = left;
-    for (const kind of ["SUCCEEDED", "FAILED", "RUNNING"]) {
-      const part = (width * (counts[kind] ?? 0)) / total;
-      if (part) bars.push(draw("rect", { class: `f_${kind}`, x, y: node.y + 28.5, width: part, height: 4 }));
-      x += part;
+    for (const part of parts) {
+      bars.push(draw("rect", { class: `f_${part.kind}`, x, y: node.y + 28.5, width: part.width, height: 4 }));
+      x += part.width;
     }
     node.bars.replaceChildren(...bars);
   }
@@ -554,7 +559,9 @@ class View {
     if (options.join() !== [...this.attempt.options].map((option) => option.textContent).join())
       this.attempt.replaceChildren(...panel.attempts.map((attempt) => make("option", { value: attempt }, `Attempt ${attempt} of ${of}`)).reverse());
     this.attempt.value = String(panel.attempt);
-    const parts = [["Cause", panel.cause], ["Evidence", panel.evidence], ["Remedy", panel.remedy]].filter(([, text]) => text && panel.state !== "SUCCEEDED");
+    // That a job runs or has succeeded is said by its badge.
+    const plain = panel.state === "SUCCEEDED" || (panel.state === "RUNNING" && !panel.remedy);
+    const parts = plain ? [] : [["Cause", panel.cause], ["Evidence", panel.evidence], ["Remedy", panel.remedy]].filter(([, text]) => text);
     this.whyList.hidden = !parts.length;
     this.whyList.className = ["FAILED", "BLOCKED"].includes(panel.state) ? "why bad" : "why";
     this.whyList.replaceChildren(...parts.flatMap(([head, text]) => [make("dt", {}, head), make("dd", {}, head === "Cause" ? make("b", {}, text) : text)]));
@@ -653,7 +660,7 @@ export default {
       // The kernel was restarted or shut down: the view would stay in the notebook as one that cannot be shown.
       const { facts, head } = store;
       if (model.comm_live || store.over || !facts) return;
-      const text = `Run ${facts.id} was ${head.state.toLowerCase()} when the kernel stopped. Come back to it: EZBatchRun.attach("${facts.id}")`;
+      const text = `Run ${facts.id} was ${head.state.toLowerCase()} when the kernel stopped. Come back to it: %ezbatch attach ${facts.id}, or EZBatchRun.attach("${facts.id}")`;
       replaceOutputs(model, facts.model, { "text/plain": text, "text/html": `<p>${escaped(text)}</p>` });
     };
     model.on("comm_live_update", died);

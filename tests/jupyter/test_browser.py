@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from ezbatch.backend import JobState
 from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
 from ezbatch_jupyter import bundles
 from ezbatch_jupyter._logs import plain
@@ -163,6 +164,34 @@ def test_the_view_is_used_by_keyboard(browser: Browser) -> None:
           .map((node) => node.outerHTML)"""
     )
     assert [each for each in unnamed if 'role="status"' not in each] == []
+    page.context.close()
+
+
+def test_a_bar_shows_its_only_failure_and_a_running_job_needs_no_cause(browser: Browser) -> None:
+    require("dot")
+    counts = {JobState.SUCCEEDED: 9_997, JobState.FAILED: 1, JobState.RUNNING: 1, JobState.RUNNABLE: 1}
+    reports = scenes.cohort_reports() | {"align": scenes.report("align", "RUNNING", children=counts)}
+    run, _stage = scenes.staged(scenes.cohort(), *reports.values())
+    recorder = Recorder()
+    view = RunView(run.refresh())
+    view._widget = recorder  # type: ignore[assignment] # it records what a widget would send
+    view._begin()
+    view._send_snapshot(None)
+    page = stub.page(browser)
+    stub.play(page)
+    stub.receive(page, recorder.messages[0])
+    node = page.locator("svg .node").filter(has_text="align")
+    widths = {
+        kind: float(node.locator(f".{kind}").get_attribute("width") or 0)
+        for kind in ("track", "f_SUCCEEDED", "f_FAILED", "f_RUNNING")
+    }
+    assert min(widths.values()) >= 2, widths
+    assert sum(widths.values()) <= 2 * widths["track"]
+    panel = {"job": view._names.index("align"), "child": 0, "children": 2, "attempts": [1], "attempt": 1}
+    told = {"cause": "It runs", "evidence": "attempt 1", "remedy": ""}
+    for seq, (state, visible) in enumerate([("RUNNING", False), ("FAILED", True)], start=1):
+        stub.receive(page, {"t": "patch", "seq": seq, "now": time.time(), "panel": {**panel, **told, "state": state}})
+        expect(page.locator(".why")).to_be_visible(visible=visible)
     page.context.close()
 
 

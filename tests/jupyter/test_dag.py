@@ -214,3 +214,12 @@ def test_what_users_write_is_text_in_dot() -> None:
     tags = {element.tag.removeprefix(SVG) for element in root.iter()}
     assert tags <= {"svg", "g", "title", "polygon", "path", "text", "{http://www.w3.org/1999/xlink}a", "a"}
     assert not re.search(rb'href="(?!#)[^"]', drawn), "a label became a link"
+
+
+def test_one_failure_among_thousands_is_seen_in_a_bar() -> None:
+    parts = svg.bar_parts({"SUCCEEDED": 9_998, "FAILED": 1, "RUNNING": 1}, 60)
+    assert list(parts) == ["SUCCEEDED", "FAILED", "RUNNING"]
+    assert min(parts.values()) >= 2
+    assert sum(parts.values()) == pytest.approx(60)
+    assert svg.bar_parts({"RUNNABLE": 3, "SUCCEEDED": 1}, 60) == {"SUCCEEDED": 15}
+    assert svg.bar_parts({"RUNNABLE": 3}, 60) == {}
