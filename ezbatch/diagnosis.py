@@ -88,7 +88,7 @@ def doctor(
     groups: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("settings", lambda: _settings(known)),
         ("state directory", lambda: _state(known)),
-        ("local jobs", _runners),
+        ("local jobs", lambda: _runners(known)),
         ("notebook", lambda: iter(_jupyter())),
         ("AWS", lambda: _aws(queue or known.queue, known)),
     ]
@@ -145,9 +145,12 @@ def _state(settings: Settings) -> Iterator[Check]:
     yield Check("state directory", OK, f"{directory}, {free / 1e9:.0f} GB free")
 
 
-def _runners() -> Iterator[Check]:
+def _runners(settings: Settings) -> Iterator[Check]:
     from ezbatch.local import runners
 
+    if settings.local_runner != "auto":
+        yield _chosen_runner(settings)
+        return
     why = {name: runners.available(name) for name in ("docker", "podman", "bwrap")}
     works = [name for name, problem in why.items() if not problem]
     if "docker" in works or "podman" in works:
@@ -159,6 +162,18 @@ def _runners() -> Iterator[Check]:
     else:
         found = f"as plain processes: images are ignored, and mounts at absolute paths do not work ({shown})"
     yield Check("local jobs", OK, found, "Install Docker or Podman to run jobs in their images")
+
+
+def _chosen_runner(settings: Settings) -> Check:
+    from ezbatch.local import runners
+
+    chosen = settings.local_runner
+    how = f"local-runner is set to {chosen} by {settings.sources.get('local_runner', 'the settings')}"
+    problem = runners.available(chosen)
+    if problem:
+        return Check("local jobs", WRONG, f"{problem}; {how}", "Mend it, or take the setting back")
+    found = "as plain processes: images are ignored" if chosen == "process" else f"in {chosen}"
+    return Check("local jobs", OK, f"{found}; {how}")
 
 
 def _jupyter() -> list[Check]:

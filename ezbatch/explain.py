@@ -424,7 +424,9 @@ def _by_children(report: JobReport) -> Explanation | None:
         return None
     cause = "It was cancelled" if report.cancelled else "Some of its children failed"
     return Explanation(
-        cause, report.reason, f"Look at one: logs {report.name}:INDEX; a retry runs only those that failed"
+        cause,
+        report.reason,
+        f"Read the log of one: {report.name}:NUMBER in place of the job's name; a retry runs only those that failed",
     )
 
 

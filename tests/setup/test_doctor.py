@@ -55,6 +55,17 @@ def test_no_credentials_and_no_network_still_check_this_machine(monkeypatch: pyt
     assert "AWS_REGION" in region.remedy
 
 
+def test_a_runner_that_is_set_is_the_one_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EZBATCH_LOCAL_RUNNER", "process")
+    found = {check.name: check for check in doctor()}["local jobs"]
+    assert found.state == OK
+    assert "plain processes" in found.found
+    assert "set to process by environment variable EZBATCH_LOCAL_RUNNER" in found.found
+    monkeypatch.setenv("EZBATCH_LOCAL_RUNNER", "docker")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert {check.name: check for check in doctor()}["local jobs"].state == WRONG
+
+
 def test_with_a_queue_missing_credentials_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     checks = aws("ezbatch")
