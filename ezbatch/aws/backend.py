@@ -359,7 +359,7 @@ class AWSBackend:
 
     def facts(self, queue: str) -> QueueFacts | None:
         """Look at a queue: about ten calls."""
-        return queue_facts(self.clients, queue)
+        return queue_facts(self.clients, self.watcher, queue)
 
     def interruption(self, run_id: str) -> str:
         """Nothing: AWS goes on by itself."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from ezbatch.aws.clients import Clients
+from ezbatch.aws.watching import Watcher
 from ezbatch.backend import EnvironmentFacts, QueueFacts
 from ezbatch.errors import BackendError, UnreachableError
 
@@ -61,17 +62,17 @@ def _short(error: Exception) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."  # noqa: PLR2004 - what reads as a clause
 
 
-def queue_facts(clients: Clients, queue: str, described: Mapping[str, Any] | None = None) -> QueueFacts | None:
+def queue_facts(clients: Clients, watcher: Watcher, queue: str) -> QueueFacts | None:
     """Look at a queue.
 
     Parameters
     ----------
     clients : Clients
         The way to AWS.
+    watcher : Watcher
+        What describes jobs: these looks count towards its budget.
     queue : str
         Its name or ARN.
-    described : mapping, optional
-        What DescribeJobQueues says of it, where that is known already.
 
     Returns
     -------
@@ -84,29 +85,26 @@ def queue_facts(clients: Clients, queue: str, described: Mapping[str, Any] | Non
         If AWS does not answer.
     """
     look = _Look()
-    if described is None:
-        found = look.at(
-            "the queue", lambda: clients.call("batch", "describe_job_queues", jobQueues=[queue])["jobQueues"]
-        )
-        if found is not None and not found:
-            return None
-        described = found[0] if found else {}
+    found = look.at("the queue", lambda: clients.call("batch", "describe_job_queues", jobQueues=[queue])["jobQueues"])
+    if found is not None and not found:
+        return None
+    described: Mapping[str, Any] = found[0] if found else {}
     order = [entry["computeEnvironment"] for entry in described.get("computeEnvironmentOrder", ())]
     environments = look.at("its compute environments", lambda: _environments(clients, order)) or ()
     front = look.at("the order of its jobs", lambda: _front(clients, queue))
     head = next(iter(front or {}), "")
     head_name = head_reason = ""
     if head:
-        detail = look.at("the job at its head", lambda: _details(clients, [head])) or []
+        detail = (look.at("the job at its head", lambda: watcher.look([head])) or {}).get(head)
         if detail:
-            head_name, head_reason = str(detail[0]["jobName"]), str(detail[0].get("statusReason", ""))
+            head_name, head_reason = str(detail["jobName"]), str(detail.get("statusReason", ""))
     runnable = look.at("the jobs that wait", lambda: len(_listed(clients, queue, "RUNNABLE")))
     running = look.at(
         "the jobs that run", lambda: [*_listed(clients, queue, "STARTING"), *_listed(clients, queue, "RUNNING")]
     )
     vcpus = None
     if running is not None and len(running) <= RUNNING_AT_MOST:
-        vcpus = look.at("the vCPUs of those", lambda: sum(map(_vcpus, _details(clients, running))))
+        vcpus = look.at("the vCPUs of those", lambda: sum(map(_vcpus, watcher.look(running).values())))
     platform = next((one.platform for one in environments if one.platform in FARGATE_QUOTAS), None)
     quota = None
     if platform is not None:
@@ -155,14 +153,6 @@ def _front(clients: Clients, queue: str) -> dict[str, datetime]:
 def _listed(clients: Clients, queue: str, state: str) -> list[str]:
     found = clients.pages("batch", "list_jobs", "jobSummaryList", jobQueue=queue, jobStatus=state)
     return [str(item["jobId"]) for item in found]
-
-
-def _details(clients: Clients, job_ids: Iterable[str]) -> list[Mapping[str, Any]]:
-    ids = list(job_ids)
-    details: list[Mapping[str, Any]] = []
-    for start in range(0, len(ids), 100):
-        details += clients.call("batch", "describe_jobs", jobs=ids[start : start + 100])["jobs"]
-    return details
 
 
 def _vcpus(detail: Mapping[str, Any]) -> float:

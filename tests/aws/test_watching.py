@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from ezbatch import EZBatchWorkflow, Settings
+from ezbatch.aws.backend import AWSBackend
 from ezbatch.aws.clients import Clients
 from ezbatch.aws.watching import RATE, Watcher
 from ezbatch.backend import JobState
 from ezbatch.errors import JobFailedError
 from ezbatch.ledger import Ledger
-from ezbatch.run import EZBatchRun
+from ezbatch.run import EZBatchRun, submit
 
 from .engine import Outcome
 from .product import QUEUE, Pace, assert_clean, backend_of, end, eventually, flow, handle, job, start
@@ -63,6 +66,34 @@ def test_a_thousand_live_jobs_take_at_most_sixty_calls_a_minute(rig: Rig) -> Non
     assert len(calls) > 100
     assert busiest <= 60
     assert all(len(call.body["jobs"]) <= 100 for call in rig.calls("DescribeJobs"))
+
+
+def test_looks_at_the_queues_of_jobs_that_wait_are_within_the_same_budget(rig: Rig) -> None:
+    """Twelve runs whose jobs wait for room, as the live views of one notebook have them."""
+    rig.queue("small", max_vcpus=2)
+    rig.virtual("manual")
+    time_ = Time()
+    calls: list[float] = []
+
+    class Timed(Clients):
+        def once(self, service: str, method: str, **parameters: object) -> Mapping[str, Any]:
+            if method == "describe_jobs":
+                calls.append(time_.now)
+            return super().once(service, method, **parameters)
+
+    runs = [submit(flow(*"abcde"), "small", progress=False, backend=backend_of()) for _run in range(12)]
+    ledger = Ledger(Settings.load().state_directory)
+    backend = AWSBackend(Settings.load(), Timed(Settings.load(), time_.sleep, time_.clock))
+    watched = [EZBatchRun(ledger.find(run.id), ledger, backend, sleep=time_.sleep, clock=time_.clock) for run in runs]
+    looks = 0
+    while time_.now < 600:
+        for run in watched:
+            run.refresh()
+        # Now and then nobody looks for a while, so that much may be made up for afterwards.
+        looks += 1
+        time_.sleep(1.0 if looks % 10 else 30.0)
+    assert sum(bool(run.waiting) for run in watched) > 8
+    assert max(sum(1 for at in calls if start_ <= at < start_ + 60) for start_ in calls) <= 60
 
 
 def test_the_pauses_grow_while_nothing_changes(rig: Rig) -> None:
