@@ -482,11 +482,13 @@ class _Planner:
                 secrets=dict(secrets),
             )
             # What runs on this machine should run on AWS, too, where the script is shorter.
-            sized = preloader.argv(AWS_STORES) if base == preloader.argv() else base
+            wrapped = base == preloader.argv(self.stores)
+            sized = preloader.argv(AWS_STORES) if wrapped else base
             length = _bytes([sized, [{"name": n, "value": v} for n, v in inside.items()], secrets]) + 1024
             if length > rules.MAX_DEFINITION_BYTES:
+                own = f" with the {_bytes(sized):,} of ezbatch's own script" if wrapped else ""
                 what = (
-                    f"its command, mounts, array entries and environment make {length:,} bytes; "
+                    f"its command, mounts, array entries and environment make {length:,} bytes{own}; "
                     f"AWS Batch takes {rules.MAX_DEFINITION_BYTES:,}"
                 )
                 remedy = (
@@ -530,6 +532,10 @@ def overrides_length(command: Sequence[str], environment: Mapping[str, str], job
     count = len(command) + len(environment)
     if rough * 6 + count * 24 + 200 <= rules.MAX_OVERRIDES_LENGTH:
         return rough
+    return _serialized_length(command, environment, job)
+
+
+def _serialized_length(command: Sequence[str], environment: Mapping[str, str], job: EZBatchJob) -> int:
     resources = [("VCPU", f"{job.vcpus:g}"), ("MEMORY", str(job.memory)), ("GPU", str(job.gpus or ""))]
     return len(
         json.dumps(
@@ -543,14 +549,25 @@ def overrides_length(command: Sequence[str], environment: Mapping[str, str], job
 
 
 def _split(environment: Mapping[str, str], job: EZBatchJob) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables for a job's own definition, and the rest, which can be overridden; the longest go first."""
-    inside: dict[str, str] = {}
-    rest = dict(environment)
-    for name in sorted(environment, key=lambda name: len(environment[name]), reverse=True):
-        if inside and overrides_length((), rest, job) <= rules.MAX_OVERRIDES_LENGTH:
-            break
-        inside[name] = rest.pop(name)
-    return inside, rest
+    """Return the variables for a job's own definition, and the rest, which are overridden.
+
+    As much is overridden as can be: a definition that holds the script, too, has room for little else.
+    """
+    room = rules.MAX_OVERRIDES_LENGTH - _serialized_length((), {}, job)
+    # The variables to override are those whose lengths make the largest sum that fits. Bit k of sums[n] says whether
+    # some of the first n make k together.
+    lengths = [len(json.dumps({"name": name, "value": value})) + len(", ") for name, value in environment.items()]
+    sums, fitting = [1], (1 << room + 1) - 1
+    for length in lengths:
+        sums.append(sums[-1] | (sums[-1] << length & fitting))
+    left = sums[-1].bit_length() - 1
+    overridden = set()
+    for n, name in reversed(list(enumerate(environment))):
+        if not sums[n] >> left & 1:
+            overridden.add(name)
+            left -= lengths[n]
+    inside = {name: value for name, value in environment.items() if name not in overridden}
+    return inside, {name: value for name, value in environment.items() if name in overridden}
 
 
 def _bytes(value: object) -> int:

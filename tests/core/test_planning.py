@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import time
 from typing import Any
@@ -229,6 +230,43 @@ def test_what_is_too_long_to_override_goes_into_a_definition(size: int, where: s
     assert seen == tuple(change.get("command", ["true"]))
     assert {**made.definition_of(planned).environment, **planned.environment} == change.get("environment", {})
     assert not made.definition_of(made.jobs[1]).environment
+
+
+@pytest.mark.parametrize("preloader", [False, True])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"A": "a" * 6000, **{f"B{n}": "b" * 400 for n in range(5)}},
+        {"A": "a" * 3600, "B": "b" * 3300, "C": "c" * 3300},
+        {f"N{n}": "n" * (n % 7) for n in range(250)},
+    ],
+)
+def test_as_little_as_can_be_goes_into_a_definition_of_its_own(environment: dict[str, str], *, preloader: bool) -> None:
+    made = plan(
+        EZBatchWorkflow("w", {"a": job(command="true; true", environment=environment, preloader=preloader)}), "queue"
+    )
+    assert_keeps_rules(made)
+    (planned,) = made.jobs
+    inside = made.definition_of(planned).environment
+    assert not set(inside) & set(planned.environment)
+    assert {name: value for name, value in {**inside, **planned.environment}.items() if name in environment} == (
+        environment
+    )
+    assert sum(map(len, inside.values())) < 4000
+
+
+def test_what_is_too_long_for_a_definition_says_how_much_of_it_is_ours() -> None:
+    problems = EZBatchWorkflow(
+        "w", {"a": job(environment={"A": "a" * 9000}, preloader=True), "b": job(environment={"A": "a" * 25_000})}
+    ).problems()
+    with_script, without = [problem.what for problem in problems]
+    found = re.search(
+        r"make ([\d,]+) bytes with the ([\d,]+) of ezbatch's own script; AWS Batch takes 24,576", with_script
+    )
+    assert found is not None
+    total, own = (int(number.replace(",", "")) for number in found.groups())
+    assert 9000 < total - own < 11_000
+    assert "ezbatch" not in without
 
 
 # Arrays
