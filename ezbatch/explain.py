@@ -222,10 +222,25 @@ _WAITING: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 
-def _exit(code: int, *, copies: bool) -> tuple[str, str] | None:
-    if copies and code in preloader.EXIT_CODES:
-        cause, _colon, remedy = preloader.EXIT_CODES[code].rstrip(".").partition(": ")
-        return cause, remedy[:1].upper() + remedy[1:]
+def _by_script(report: JobReport, needs: Needs | None) -> tuple[str, str] | None:
+    """Return what the code of ezbatch's script means; the command may end with the same code, which then is its own."""
+    code = report.exit_code
+    if code not in preloader.EXIT_CODES:
+        return None
+    # On this machine the reason is the log's last line. AWS tells nothing of the log, so the person has to look.
+    local = needs is not None and needs.local
+    # The words of preloader.sh, which also speaks when a command fails and leaves nothing to upload.
+    own = not report.reason.startswith("ezbatch: ") or f"command itself ended with exit code {code}" in report.reason
+    if local and own:
+        return None
+    cause, _colon, remedy = preloader.EXIT_CODES[code].rstrip(".").partition(": ")
+    remedy = remedy[:1].upper() + remedy[1:]
+    if not local:
+        remedy += f"; where the log's last line does not say so, the command itself ended with {code}"
+    return cause, remedy
+
+
+def _exit(code: int) -> tuple[str, str] | None:
     known = {
         126: (
             "Its command is not executable",
@@ -365,7 +380,7 @@ def _failed(report: JobReport, needs: Needs | None, *, copies: bool) -> Explanat
         lambda: _cancelled(report),
         lambda: _by_reason(report, needs),
         lambda: _by_children(report),
-        lambda: _by_code(report, copies=copies),
+        lambda: _by_code(report, needs, copies=copies),
     )
     for row in rows:
         found = row()
@@ -430,11 +445,11 @@ def _by_children(report: JobReport) -> Explanation | None:
     )
 
 
-def _by_code(report: JobReport, *, copies: bool) -> Explanation | None:
+def _by_code(report: JobReport, needs: Needs | None, *, copies: bool) -> Explanation | None:
     code = report.exit_code
     if not code:
         return None
-    known = _exit(code, copies=copies and report.reason != f"exit code {code}")
+    known = (_by_script(report, needs) if copies else None) or _exit(code)
     if known is not None:
         said = report.reason or f"exit code {code}"
         return Explanation(known[0], said if str(code) in said else f"{said}, exit code {code}", known[1])

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from ezbatch import EZBatchRun
+from ezbatch import EZBatchJob, EZBatchRun, EZBatchWorkflow, S3Mount, S3Mounts
 from ezbatch.aws.backend import AWSBackend
 from ezbatch.aws.clients import Clients
 from ezbatch.backend import EnvironmentFacts, JobReport, JobState, QueueFacts
 from ezbatch.errors import JobFailedError
 from ezbatch.explain import Needs, explain
 from ezbatch.ledger import Ledger
+from ezbatch.preloader import EXIT_CODES
 from ezbatch.settings import Settings
 from tests.aws.engine import NOT_STARTED, Outcome
 from tests.aws.rig import Rig
@@ -394,3 +395,34 @@ def test_no_role_and_no_subnet_is_to_blame_for_a_pull_on_this_machine() -> None:
     assert "docker pull lab/tool:1" in here.remedy
     assert "subnet" not in here.remedy
     assert "subnet" in explain(failed, {"a": failed}, {}, needs=Needs(1, 2048, image="lab/tool:1")).remedy
+
+
+def test_a_code_of_the_scripts_counts_only_where_the_script_said_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EZBATCH_LOCAL_RUNNER", "process")
+    missing, out = S3Mount("s3://bucket/missing", "in.txt"), S3Mount("out.txt", "s3://bucket/out.txt")
+    # The log's last line is the script's, for want of an output; there is none; it is the command's own.
+    own = {
+        f"{code} {made}": copying(f"{made}; exit {code}", write=[out])
+        for code in EXIT_CODES
+        for made in ("true", "echo x >out.txt", "echo x | tee out.txt")
+    }
+    staged = {"staged": copying("cat in.txt; true", read=[missing])}
+    run = EZBatchWorkflow("w", {**own, **staged}).submit("local").wait(progress=False)
+    for name in own:
+        assert run.explain(name).cause == "Its command failed"
+        assert run.explain(name).evidence == f"exit code {run.jobs[name].exit_code}"
+    assert run.explain("staged").cause == "An input could not be downloaded, so the command was not run"
+    assert "s3://bucket/missing" in run.explain("staged").evidence
+
+
+def test_on_aws_whose_code_it_is_can_only_be_read_in_the_log(aws_env: Rig, submit: Submit) -> None:
+    aws_env.queue()
+    aws_env.virtual(lambda _job: Outcome(0, 190))
+    run = submit({"a": copying("true; true", write=[S3Mount("out.txt", "s3://bucket/out.txt")])})
+    found = run.wait(progress=False).explain("a")
+    assert "could not be downloaded" in found.cause
+    assert found.remedy.endswith("last line does not say so, the command itself ended with 190")
+
+
+def copying(command: str, **mounts: list[S3Mount]) -> EZBatchJob:
+    return job(command, mounts=S3Mounts(**mounts), preloader=True)
