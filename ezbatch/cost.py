@@ -412,12 +412,18 @@ class Spent:
         Of the price table.
     notes : tuple of str
         What is left out or approximate.
+    missing : tuple of str
+        Arrays that are left out because the times of their children could not be looked up.
+    unreachable : bool
+        Whether that was because AWS did not answer.
     """
 
     rows: tuple[SpentRow, ...]
     date: str
     region: str
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unreachable: bool = False
 
     @property
     def total(self) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ezbatch import ledger as ledgers
 from ezbatch import names, spec
 from ezbatch.backend import Backend, JobReport, JobState, LogEvent, QueueFacts
-from ezbatch.cost import PRICES, Prices, Spent, over_limit, spent
+from ezbatch.cost import PRICES, Prices, Span, Spent, over_limit, spent
 from ezbatch.errors import (
     BackendError,
     EZBatchError,
@@ -908,20 +908,39 @@ class EZBatchRun:
             if readers:
                 self._sleep(pause)
 
-    def cost(self, prices: Prices = PRICES) -> Spent:
+    def cost(self, prices: Prices = PRICES, *, look: bool = True) -> Spent:
         """Return what the run has cost so far on Fargate, or would have, as it was last seen.
-
-        Of arrays the children's times are looked up now.
 
         Parameters
         ----------
         prices : Prices
             The table.
+        look : bool
+            Whether to look up the times of arrays' children now. Arrays whose times cannot be had are left out, and
+            the notes say so.
         """
         known = self._reports()
         arrays = {name: report for name, report in known.items() if report.children is not None and report.job_id}
-        spans = {name: self._backend.spans(self.id, report.job_id) for name, report in arrays.items()}
-        return spent(self.plan, known, datetime.now(timezone.utc), spans, prices)
+        spans: dict[str, list[Span]] = {}
+        why = "" if look else "AWS was not asked"
+        unreachable = False
+        for name, report in arrays.items() if look else ():
+            try:
+                spans[name] = self._backend.spans(self.id, report.job_id)
+            except UnreachableError as error:
+                # It would take as long to find that out for each of the others.
+                why, unreachable = str(error), True
+                break
+            except BackendError as error:
+                why = str(error)
+        missing = tuple(name for name in arrays if name not in spans)
+        seen = {name: report for name, report in known.items() if name not in missing}
+        found = spent(self.plan, seen, datetime.now(timezone.utc), spans, prices)
+        if not missing:
+            return found
+        names = ", ".join(missing)
+        note = f"Left out, since the times of their children could not be looked up: {names}. {why.rstrip('.')}"
+        return dataclasses.replace(found, notes=(*found.notes, note), missing=missing, unreachable=unreachable)
 
     # Acting
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from ezbatch.cost import PRICES, Estimate, Prices, estimate, prices_from
 from ezbatch.ledger import Ledger
 from ezbatch.planning import LOCAL, plan
@@ -10,6 +12,8 @@ from ezbatch.settings import Settings
 from ezbatch.workflow import EZBatchWorkflow
 
 __all__ = ["current_prices", "estimated", "spent_by_tag"]
+
+log = logging.getLogger(__name__)
 
 
 def current_prices(*, settings: Settings | None = None) -> Prices:
@@ -62,17 +66,28 @@ def spent_by_tag(key: str, *, prices: Prices = PRICES, settings: Settings | None
     Parameters
     ----------
     key : str
-        The tag's key. Jobs without it are counted under an empty value.
+        The tag's key. Jobs without it are counted under an empty value. Arrays are left out, with a warning in the log,
+        where AWS cannot be asked: it alone knows when their children ran.
     prices : Prices
         The table.
     settings : Settings, optional
         Instead of those that are set.
     """
     totals: dict[str, float] = {}
+    incomplete: dict[str, str] = {}
+    reachable = True
     for run in runs(settings=settings):
         if run.queue == LOCAL:
             continue
-        for row in run.cost(prices).rows:
+        found = run.cost(prices, look=reachable)
+        reachable = reachable and not found.unreachable
+        if found.missing:
+            incomplete[run.id] = found.notes[-1]
+        for row in found.rows:
             value = row.tags.get(key, "")
             totals[value] = totals.get(value, 0.0) + row.amount
+    if incomplete:
+        first, note = next(iter(incomplete.items()))
+        more = f" and {len(incomplete) - 1} more runs" if len(incomplete) > 1 else ""
+        log.warning("the sums lack arrays of %s%s. %s.", first, more, note)
     return totals

@@ -16,9 +16,10 @@ from ezbatch.backend import JobState
 from ezbatch.errors import RunNotFoundError
 from ezbatch.garbage import collect_garbage
 from ezbatch.run import runs
+from ezbatch.spending import spent_by_tag
 
 from .engine import Outcome
-from .product import QUEUE, assert_clean, backend_of, end, flow, handle, job, start
+from .product import QUEUE, Pace, assert_clean, backend_of, end, flow, handle, job, start
 from .rig import Rig
 from .submitter import Order, Submitter
 
@@ -340,3 +341,28 @@ def test_queues_as_a_person_chooses_one(rig: Rig) -> None:
     assert (found["spot"].platform, found["spot"].max_vcpus, found["spot"].state) == ("FARGATE_SPOT", 12, "ready")
     assert re.search("disabled", found["off"].state)
     assert "no working compute environment" in found["empty"].state
+
+
+def test_cost_without_a_way_to_aws_leaves_arrays_out_and_says_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tags = {"project": "p"}
+    workflow = EZBatchWorkflow("w", {"a": job(array=3, tags=tags), "b": job(tags=tags)})
+    started = [end(start(workflow)) for _run in range(3)]
+    first = started[0]
+    whole = first.cost()
+    assert ([row.name for row in whole.rows], whole.unreachable) == (["a", "b"], False)
+    rig.faults.script("ListJobs", "reset", "reset", "reset", "reset", "reset")
+    assert [row.name for row in first.cost().rows] == ["a", "b"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
+    backend = backend_of(Pace(1000))
+    found = handle(first.id, backend).cost()
+    assert ([row.name for row in found.rows], found.unreachable) == (["b"], True)
+    assert "could not be looked up: a. AWS cannot be reached" in found.notes[-1]
+    assert [row.name for row in handle(first.id, backend).cost(look=False).rows] == ["b"]
+    monkeypatch.setenv("AWS_PROFILE", "gone")
+    caplog.clear()
+    assert spent_by_tag("project")["p"] == pytest.approx(sum(run.cost(look=False).total for run in started))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"the sums lack arrays of {started[-1].id} and 2 more runs" in said
+    assert "The config profile (gone) could not be found" in said
