@@ -318,6 +318,15 @@ def translate(error: Exception, what: str) -> BackendError:
     message = str(response.get("Error", {}).get("Message", "") or error)
     if code in _BY_CODE:
         return BackendError(f"{_BY_CODE[code]}.")
+    said = str(response.get("Error", {}).get("Message", "")).strip()
+    if code.isdecimal() and (not said or said.startswith("<")):
+        # AWS names its errors; where there is no name, the SDK gives the HTTP status. A page is a proxy's or a hotel's.
+        page = " ".join(said.split())
+        answer = f"HTTP {code}: {page[:80]}" if page else f"HTTP {code}"
+        return UnreachableError(
+            f"AWS cannot be reached for {what}: something else answered ({answer}). "
+            "Check the network (a page to log in?), the proxy and AWS_ENDPOINT_URL."
+        )
     if code.startswith("AccessDenied") or code == "UnauthorizedOperation":
         found = re.search(r"perform: ([\w:*]+)", message)
         action = found[1] if found else what

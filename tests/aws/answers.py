@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+def answering(status: int, code: str, message: str) -> contextlib.AbstractContextManager[str]:
+    """Yield the URL of a server that refuses everything with one error of AWS's."""
+    headers = {"x-amzn-ErrorType": code, "Content-Type": "application/json"}
+    return serving(status, json.dumps({"message": message}).encode(), headers)
+
+
 @contextlib.contextmanager
-def answering(status: int, code: str, message: str) -> Iterator[str]:
-    """Yield the URL of a server that refuses everything with one error."""
+def serving(status: int, body: bytes, headers: Mapping[str, str]) -> Iterator[str]:
+    """Yield the URL of a server that has one answer for everything."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = json.dumps({"message": message}).encode()
             self.send_response(status)
-            self.send_header("x-amzn-ErrorType", code)
-            self.send_header("Content-Type", "application/json")
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

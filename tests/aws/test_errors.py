@@ -15,7 +15,7 @@ from ezbatch.aws.backend import AWSBackend
 from ezbatch.aws.clients import Clients
 from ezbatch.errors import BackendError, EZBatchError, InvalidWorkflowError, UnreachableError
 
-from .answers import answering
+from .answers import answering, serving
 from .product import QUEUE, Pace, backend_of, flow, start
 from .rig import Rig
 
@@ -104,6 +104,16 @@ def test_a_service_that_fails(monkeypatch: pytest.MonkeyPatch, status: int) -> N
         error = refusal(backend=backend_of())
     assert isinstance(error, UnreachableError)
     assert "AWS did not answer batch:DescribeJobQueues" in str(error)
+
+
+@pytest.mark.parametrize(("status", "page"), [(404, b""), (302, b""), (403, b"<html>Forbidden by policy</html>")])
+def test_an_answer_that_is_not_from_aws(monkeypatch: pytest.MonkeyPatch, status: int, page: bytes) -> None:
+    with serving(status, page, {"Content-Type": "text/html"}) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        error = refusal(backend=backend_of())
+    assert isinstance(error, UnreachableError)
+    shown = f"HTTP {status}: {page.decode()}" if page else f"HTTP {status}"
+    assert f"something else answered ({shown}). Check the network" in str(error)
 
 
 def test_an_endpoint_that_refuses_connections() -> None:
