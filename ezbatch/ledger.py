@@ -155,7 +155,10 @@ class Ledger:
         if exact or (text and len(found) == 1):
             return (exact or found)[0]
         if not found or not text:
-            message = f"no run has an id that begins with {text!r}. List them: ezbatch ls"
+            message = (
+                f"no run has an id that begins with {text!r}. List them: ezbatch ls. One that another machine "
+                "submitted is found by its whole id and its queue: EZBATCH_QUEUE=NAME, or queue= in Python"
+            )
         else:
             shown = ", ".join(record.id for record in found[:5])
             message = f"{len(found)} runs have an id that begins with {text!r}: {shown}. Write more of it"

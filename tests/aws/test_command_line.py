@@ -143,7 +143,9 @@ def test_exit_codes_of_what_cannot_be(shell: Shell) -> None:
     assert "there is no queue 'ezbotch' (did you mean 'ezbatch'?)" in shell(
         "run", "w.json", "-q", "ezbotch", code=USAGE
     )
-    shell("status", "nothing", code=NOT_FOUND)
+    assert "another machine submitted is found by its whole id and its queue: EZBATCH_QUEUE=NAME" in shell(
+        "status", "nothing", code=NOT_FOUND
+    )
     shell("run", "w.json", "-q", "ezbatch", code=UNUSABLE, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     said = shell("run", "w.json", "-q", "ezbatch", code=UNUSABLE, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
     assert "no AWS credentials" in said
