@@ -29,7 +29,7 @@ class Pace:
         Seconds of the product in one real second.
     """
 
-    times: float = 50.0
+    times: float = 25.0
 
     def clock(self) -> float:
         return time.monotonic() * self.times
