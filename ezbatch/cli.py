@@ -193,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
 
     made = add("attach", _attach, "show a run and wait with it; Ctrl-C leaves it running")
     of_run(made)
+    made.add_argument("-q", "--queue", help="where it was submitted, for a run that this machine did not submit")
     as_json(made)
 
     made = add("cancel", _cancel, "end a run, or some of its jobs")
@@ -451,10 +452,10 @@ def _load(path: str) -> EZBatchWorkflow:
     return EZBatchWorkflow.load(path)
 
 
-def _attached(run_id: str) -> EZBatchRun:
+def _attached(run_id: str, queue: str | None = None) -> EZBatchRun:
     from ezbatch.run import EZBatchRun
 
-    return EZBatchRun.attach(run_id)
+    return EZBatchRun.attach(run_id, queue)
 
 
 def _submitted(workflow: EZBatchWorkflow, arguments: argparse.Namespace) -> int:
@@ -648,7 +649,7 @@ def _wait(arguments: argparse.Namespace) -> int:
 
 
 def _attach(arguments: argparse.Namespace) -> int:
-    run = _attached(arguments.run)
+    run = _attached(arguments.run, arguments.queue)
     if not arguments.json:
         _print_status(run)
     return _waited(run, arguments)

@@ -793,10 +793,10 @@ class EZBatchRun:
         return self._child(array, self._position(planned, int(index)))
 
     def _report(self, name: str) -> JobReport:
-        job_id, report = self._jobs_known().get(name, ("", None))
-        if report is not None and report.state is JobState.BLOCKED:
+        _job_id, report = self._jobs_known().get(name, ("", None))
+        if report is None or report.state is JobState.BLOCKED:
             return self._reports()[name]
-        return report or _unknown(name, job_id)
+        return report
 
     def _child(self, array: str, position: int) -> Source:
         name = f"{array}:{self._own_index(array, position)}"
@@ -1092,9 +1092,9 @@ def _rebuilt(run_id: str, queue: str, ledger: Ledger, settings: Settings) -> EZB
     return EZBatchRun(record, ledger, backend, plan=found.plan, settings=settings)
 
 
-def _unknown(name: str, job_id: str = "") -> JobReport:
-    """Return the report of a job of which nothing was seen yet."""
-    return JobReport(name, job_id, JobState.SUBMITTED)
+def _unknown(name: str) -> JobReport:
+    """Return the report of an array's child of which nothing was seen yet."""
+    return JobReport(name, "", JobState.SUBMITTED)
 
 
 def _quoted(name: str) -> str:

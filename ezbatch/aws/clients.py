@@ -13,6 +13,7 @@ import random
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ class Limiter:
         self._lock = threading.Lock()
         self._tokens = burst
         self._last = clock()
+        self._gone: deque[float] = deque()
         self._penalty = 0.0
 
     def acquire(self) -> None:
@@ -94,8 +96,20 @@ class Limiter:
             self._last = now
             self._tokens -= 1
             pause = max(0.0, -self._tokens / self.rate)
-        if pause:
+        while pause or (pause := self._too_early()):
             self.sleep(pause)
+            pause = 0.0
+
+    def _too_early(self) -> float:
+        """Note that one goes now, or return for how long it must not: threads that a busy machine woke late bunch."""
+        with self._lock:
+            now = self.clock()
+            while self._gone and self._gone[0] <= now - 1:
+                self._gone.popleft()
+            if len(self._gone) >= self.rate:
+                return self._gone[0] + 1 - now
+            self._gone.append(now)
+            return 0.0
 
     def slow_down(self) -> None:
         """Take a longer pause each time in a row that AWS asks for one, then wait for a turn again."""

@@ -476,7 +476,10 @@ class Engine:
                 image = self.definitions[job.run][job.spec["definition"]]["image"]
                 return runners.start_failure(image, last_lines(attempt.files.log))
         if code in preloader.EXIT_CODES and job.spec["paths"]:
-            return last_line(attempt.files.log) or preloader.EXIT_CODES[code]
+            # A command may end with these codes, too; the script says so when it is the script.
+            said = last_line(attempt.files.log)
+            if said.startswith("ezbatch: "):
+                return said
         if 128 < code < 128 + 32:  # noqa: PLR2004 - the shell's way to tell a signal; those above 31 have no meaning
             with contextlib.suppress(ValueError):
                 return f"exit code {code}: ended by signal {signal.Signals(code - 128).name}"

@@ -17,7 +17,7 @@ from ezbatch.planning import plan
 from ezbatch.run import runs, submit
 
 from .faults import Step
-from .product import QUEUE, Pace, assert_clean, backend_of, end, flow, handle, job, start
+from .product import QUEUE, Pace, assert_clean, backend_of, end, eventually, flow, handle, job, start
 from .rig import Rig
 
 HANDLED = ("drop", "lost", "truncate")
@@ -224,6 +224,36 @@ def test_the_rate_is_kept_in_every_second() -> None:
     # The last digits of a sum of fiftieths are nobody's rate.
     most = max(sum(1 for time in times[i:] if time < start + 1 - 1e-6) for i, start in enumerate(times))
     assert most <= 50
+
+
+def test_threads_that_are_woken_late_do_not_go_in_a_bunch() -> None:
+    now = 0.0
+    woken, again = threading.Event(), threading.Event()
+    asleep: list[float] = []
+    gone: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        asleep.append(seconds)
+        (again if woken.is_set() else woken).wait()
+
+    def go() -> None:
+        limiter.acquire()
+        gone.append(now)
+
+    limiter = Limiter(SUBMIT_RATE, SUBMIT_BURST, lambda: now, sleep)
+    threads = [threading.Thread(target=go) for _ in range(80)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: (len(gone), len(asleep)) == (1, 79))
+    now = 5.0  # a busy machine wakes all of them at once, when the turn of each has come
+    woken.set()
+    eventually(lambda: len(gone) + len(asleep) == 79 + 80)
+    assert gone.count(5.0) == 50
+    now = 6.0
+    again.set()
+    for thread in threads:
+        thread.join()
+    assert gone.count(6.0) == 29
 
 
 def test_a_submission_takes_the_time_that_the_rate_demands(rig: Rig) -> None:
