@@ -122,6 +122,8 @@ def test_a_job_that_is_refused_takes_the_others_back(rig: Rig) -> None:
     rig.wait_idle()
     assert_clean(rig)
     assert not caught.value.interrupted
+    assert run.explain("c").cause == "It was cancelled", "it was never submitted, and is not called accepted"
+    assert run.report("c").reason == "it was never submitted"
 
 
 def test_nothing_accepted_leaves_nothing(rig: Rig) -> None:
