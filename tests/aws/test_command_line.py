@@ -176,7 +176,7 @@ def test_progress_ctrl_c_and_kill(slow: Shell) -> None:
     (second, _first) = json.loads(slow("ls", "--json"))
     assert (second["state"], second["interruption"]) == ("INTERRUPTED", "its submission broke off")
     slow("wait", "@last", code=STANDS_STILL)
-    assert "12 jobs submitted" in slow("resume", "@last")
+    assert "resumed on ezbatch, 12 of 12 jobs left" in slow("resume", "@last")
     assert "succeeded" in slow("wait", "@last")
     names = [one["name"] for one in slow.report()["jobs"] if one["name"].startswith(second["run"])]
     assert sorted(names) == sorted(f"{second['run']}-j{number}" for number in range(12))
