@@ -23,6 +23,7 @@ __all__ = [
     "PlannedDefinition",
     "PlannedJob",
     "job_problems",
+    "oversized",
     "plan",
     "workflow_problems",
 ]
@@ -272,6 +273,12 @@ def job_problems(job: EZBatchJob) -> list[Problem]:
     return found
 
 
+def oversized(job: EZBatchJob) -> bool:
+    """Return whether a job with which nothing else is wrong makes a definition bigger than AWS Batch takes."""
+    made, _problems = _Planner(EZBatchWorkflow("job", {"job": job}), None, None, JOIN_IMAGE, check_queues=False).build()
+    return any(_definition_length(definition) > rules.MAX_DEFINITION_BYTES for definition in made.definitions)
+
+
 #: Characters of tags that never make a SubmitJob too big, and bytes of it that are not tags, command or environment:
 #: 20 parents, names and ARNs, ezbatch's own tags, the job's size.
 _SMALL_TAGS, _SUBMIT_REST = 1_500, 7 * 1024
@@ -481,18 +488,17 @@ class _Planner:
                 job_role=job.job_role,
                 secrets=dict(secrets),
             )
-            # What runs on this machine should run on AWS, too, where the script is shorter.
             wrapped = base == preloader.argv(self.stores)
-            sized = preloader.argv(AWS_STORES) if wrapped else base
-            length = _bytes([sized, [{"name": n, "value": v} for n, v in inside.items()], secrets]) + 1024
+            length = _definition_length(definition)
             if length > rules.MAX_DEFINITION_BYTES:
-                own = f" with the {_bytes(sized):,} of ezbatch's own script" if wrapped else ""
+                own = f" with the {_bytes(preloader.argv(AWS_STORES)):,} of ezbatch's own script" if wrapped else ""
                 what = (
                     f"its command, mounts, array entries and environment make {length:,} bytes{own}; "
                     f"AWS Batch takes {rules.MAX_DEFINITION_BYTES:,}"
                 )
                 remedy = (
-                    "Put a long script into the image or on S3, and write an array of many entries as a dict of lists"
+                    "Put a long script into the image or on S3 (set staging to s3://BUCKET/PREFIX, and a cell's goes "
+                    "there by itself), and write an array of many entries as a dict of lists"
                 )
                 self.problems.append(Problem(spec.path("jobs", name), what, remedy))
             if not inside:
@@ -523,6 +529,15 @@ class _Planner:
                 f"{self.joins} join{'s' if self.joins > 1 else ''}: AWS Batch lets a job wait for at most "
                 f"{rules.MAX_DEPENDENCIES} others, so no-op jobs stand in between"
             )
+
+
+def _definition_length(definition: PlannedDefinition) -> int:
+    """Return how long what RegisterJobDefinition is asked for is, serialized, in bytes."""
+    # What runs on this machine should run on AWS, too, where the preloader is shorter.
+    base = definition.command
+    command = preloader.argv(AWS_STORES) if base == preloader.argv() else base
+    environment = [{"name": name, "value": value} for name, value in definition.environment.items()]
+    return _bytes([command, environment, tuple(definition.secrets.items())]) + 1024
 
 
 def overrides_length(command: Sequence[str], environment: Mapping[str, str], job: EZBatchJob) -> int:

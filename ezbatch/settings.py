@@ -42,6 +42,8 @@ class Settings:
         ARNs of the roles for pulling images and writing logs, and for the command itself.
     sse, sse_kms_key_id : str, optional
         The default encryption of what is written to S3.
+    staging : str, optional
+        The ``s3://bucket/prefix`` where the script of a cell goes that is too big to be a part of its job.
     state_directory : Path
         Holds the ledger and the local engine's state.
     local_runner : str
@@ -66,6 +68,7 @@ class Settings:
     task_role: str | None = None
     sse: str | None = None
     sse_kms_key_id: str | None = None
+    staging: str | None = None
     state_directory: Path = Path()
     local_runner: str = "auto"
     local_s3: Path | None = None
@@ -151,6 +154,18 @@ def _s3_store(value: object, where: str) -> str:
     return str(value)
 
 
+#: A bucket's name, and folders whose names keep their place in a directory, too.
+_STAGING = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[^/\x00-\x1f\x7f\ud800-\udfff]+)*")
+
+
+def _staging(value: object, where: str) -> str:
+    text = _text(value, where).rstrip("/")
+    if not _STAGING.fullmatch(text):
+        message = f"{where} is {value!r}, which is no place on S3. Write s3://BUCKET/PREFIX."
+        raise SettingsError(message)
+    return text
+
+
 def _number(kind: type[int | float]) -> Callable[[object, str], float]:
     def read(value: object, where: str) -> float:
         try:
@@ -191,6 +206,7 @@ _VARIABLES: dict[str, tuple[str, _Reader]] = {
     "AWS_REGION": ("region", _text),
     "EZBATCH_EXECUTION_ROLE": ("execution_role", _text),
     "EZBATCH_TASK_ROLE": ("task_role", _text),
+    "EZBATCH_STAGING": ("staging", _staging),
     "EZBATCH_STATE_DIR": ("state_directory", _path),
     "EZBATCH_LOCAL_RUNNER": ("local_runner", _runner),
     "EZBATCH_LOCAL_S3": ("local_s3", _path),
@@ -209,6 +225,7 @@ _KEYS: dict[str, tuple[str, _Reader]] = {
     "task-role": ("task_role", _text),
     "sse": ("sse", _text),
     "sse-kms-key-id": ("sse_kms_key_id", _text),
+    "staging": ("staging", _staging),
     "state-directory": ("state_directory", _path),
     "local-runner": ("local_runner", _runner),
     "local-s3": ("local_s3", _path),

@@ -21,7 +21,19 @@ from ezbatch.options import MAX_COST, OPTIONS, Option, add_job_options, job_from
 from ezbatch.spec import nearest
 from ezbatch.workflow import EZBatchJob
 
-__all__ = ["CELL_OPTIONS", "ITEM", "Cell", "HelpShown", "Parser", "cell_parser", "command", "parse_name", "read_cell"]
+__all__ = [
+    "CELL_OPTIONS",
+    "ITEM",
+    "Cell",
+    "HelpShown",
+    "Parser",
+    "cell_parser",
+    "command",
+    "file_command",
+    "parse_name",
+    "read_cell",
+    "script_text",
+]
 
 #: The variable that holds a child's value when ``--map`` names a list of plain values.
 ITEM = "ITEM"
@@ -330,19 +342,44 @@ def command(script: str, lang: str | None) -> list[str]:
     list of str
         For an image that has the interpreter, and sh where a ``#!`` line names it.
     """
+    text = script_text(script)
     if is_shebang(script):
-        script = script.lstrip("\n")
-        interpreter, _space, argument = script[2:].partition("\n")[0].strip().partition(" ")
-        if not interpreter:
-            raise UsageError("the #! line names no interpreter: write as in #!/usr/bin/env Rscript")
-        # What follows the interpreter is one word to the kernel, too.
-        words = [interpreter, argument.strip()] if argument.strip() else [interpreter]
-        return ["/bin/sh", "-c", _BY_SHEBANG, "ezbatch", script, *words]
-    # One blank line stands for the magic line, so that errors tell the lines as the notebook counts them.
-    text = f"\n{script}"
+        return ["/bin/sh", "-c", _BY_SHEBANG, "ezbatch", text, *_shebang_words(text)]
     if lang == "python":
         return ["python3", "-u", "-c", text]  # -u: lines are logged as they are printed, and survive a kill
     return ["bash", "-c", text] if lang == "bash" else ["/bin/sh", "-c", text]
+
+
+def file_command(script: str, lang: str | None, path: str) -> list[str]:
+    """Return the argv that runs a cell's script as :func:`command` does, from a file that holds it.
+
+    Parameters
+    ----------
+    script, lang
+        As :func:`command` takes them.
+    path : str
+        Where :func:`script_text` of the script will be.
+    """
+    if is_shebang(script):
+        return [*_shebang_words(script_text(script)), path]
+    if lang == "python":
+        # Named by its path alone, python3 would look for modules beside the file, not in the working directory.
+        return ["python3", "-u", "-c", f"exec(compile(open({path!r}, 'rb').read(), {path!r}, 'exec'))"]
+    return ["bash" if lang == "bash" else "/bin/sh", path]
+
+
+def script_text(script: str) -> str:
+    """Return what the interpreter of a cell's script reads."""
+    # One blank line stands for the magic line, so that errors tell the lines as the notebook counts them.
+    return script.lstrip("\n") if is_shebang(script) else f"\n{script}"
+
+
+def _shebang_words(text: str) -> list[str]:
+    interpreter, _space, argument = text[2:].partition("\n")[0].strip().partition(" ")
+    if not interpreter:
+        raise UsageError("the #! line names no interpreter: write as in #!/usr/bin/env Rscript")
+    # What follows the interpreter is one word to the kernel, too.
+    return [interpreter, argument.strip()] if argument.strip() else [interpreter]
 
 
 # Python values

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ezbatch.settings import Settings
     from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
     from ezbatch_jupyter.cell import Cell, Parser
+    from ezbatch_jupyter.staging import StagedScript
 
 __all__ = ["Detached", "EZBatchMagics", "Table", "register", "unregister"]
 
@@ -244,6 +245,8 @@ class EZBatchMagics(Magics):
         self.shell: InteractiveShell = shell
         self.configured = settings
         self.hinted = False
+        #: Of the jobs added to workflows: where a workflow goes is known only when it is submitted.
+        self.scripts: dict[str, StagedScript] = {}
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -277,6 +280,7 @@ class EZBatchMagics(Magics):
         """Run the body of the cell as a job: %%ezbatch --help tells the options."""
         from ezbatch.workflow import EZBatchWorkflow
         from ezbatch_jupyter import cell as cells
+        from ezbatch_jupyter import staging
 
         with _told():
             cell = cells.read_cell(line, body, self.configured.given())
@@ -284,23 +288,32 @@ class EZBatchMagics(Magics):
             job = cells.build(cell, self.variables)
             name = cells.job_name(cell)
             given = {field: (getattr(values, field), cell.given(field)) for field in ("queue", "profile", "region")}
+            if values.workflow is not None and cell.given("queue") != "%config EZBatch.queue":
+                # The workflow goes to the queue that is named when it is submitted, this job to its own.
+                job.queue = given.pop("queue")[0]
+            settings = self.settings(**given)
+            job, script = staging.staged(cell, job, settings)
             if values.workflow is not None:
-                if cell.given("queue") != "%config EZBatch.queue":
-                    # The workflow goes to the queue that is named when it is submitted, this job to its own.
-                    job.queue = given.pop("queue")[0]
                 workflow = self._grown(values.workflow, name, job, values.after)
             else:
                 workflow = EZBatchWorkflow(name, {name: job})
-            settings = self.settings(**given)
+            if script is not None and not values.dry_run and not values.form:
+                staging.put(script, job.queue or settings.queue, settings)
             if values.dry_run:
-                self._dry_run(cell, workflow, name, settings)
+                self._dry_run(cell, workflow, name, settings, script)
             elif values.form:
+                if script is not None:
+                    _print(
+                        f"Note: the script is too big for a form, which only names {script.uri}. Submit by the cell."
+                    )
                 if values.workflow is not None:
                     return self._form(workflow, settings, name)
                 if "queue" in cell.origins and cell.given("queue") != "%config EZBatch.queue":
                     job.queue = values.queue
                 return self._form(job, settings, name)
             elif values.workflow is not None:
+                if script is not None:
+                    self.scripts[script.uri] = script
                 self.variables[values.workflow] = workflow
                 return None if values.quiet else workflow
             else:
@@ -348,11 +361,15 @@ class EZBatchMagics(Magics):
             raise InvalidWorkflowError(name, found)
         return EZBatchWorkflow(old.name, jobs, dependencies)
 
-    def _dry_run(self, cell: Cell, workflow: EZBatchWorkflow, name: str, settings: Settings) -> None:
+    def _dry_run(
+        self, cell: Cell, workflow: EZBatchWorkflow, name: str, settings: Settings, script: StagedScript | None
+    ) -> None:
         from ezbatch_jupyter.cell import settings_rows
 
         job = workflow.jobs[name]
         rows = list(settings_rows(cell, job, name))
+        if script is not None:
+            rows.append(("read", f"{script.uri} -> {script.path}", "staging: the script is too big for the job"))
         if job.queue is not None:
             rows.append(("queue", job.queue, cell.given("queue")))
         else:
@@ -474,8 +491,18 @@ class EZBatchMagics(Magics):
         progress = False if arguments.quiet else None
         settings = self._settings_of(arguments)
         workflow = self._workflow(arguments.workflow)
+        self._put_scripts(workflow, settings)
         run = workflow.submit(settings=settings, max_cost=arguments.max_cost, progress=progress)
         return self._follow(run, arguments)
+
+    def _put_scripts(self, workflow: EZBatchWorkflow, settings: Settings) -> None:
+        """Write the scripts of a workflow's cells where it goes, which need not be where they went when added."""
+        from ezbatch_jupyter import staging
+
+        for job in workflow.jobs.values() if self.scripts else ():
+            for mount in job.mounts.reads:
+                if mount.source in self.scripts:
+                    staging.put(self.scripts[mount.source], job.queue or settings.queue, settings)
 
     def _do_plan(self, arguments: argparse.Namespace) -> None:
         self._show_plan(self._workflow(arguments.workflow), self._settings_of(arguments))

@@ -1,4 +1,7 @@
-"""Whether a job's inputs are on S3 and its outputs could be written: asked now, by whoever holds these credentials."""
+"""What is done on S3 before a job runs, by whoever holds these credentials.
+
+Looking whether its inputs are there and its outputs could be written, and putting its script there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ezbatch.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check"]
+__all__ = ["check", "put"]
 
 
 def check(reads: Sequence[S3Mount], writes: Sequence[S3Mount], clients: Clients | None = None) -> list[MountCheck]:
@@ -35,6 +38,36 @@ def check(reads: Sequence[S3Mount], writes: Sequence[S3Mount], clients: Clients 
     clients = clients or Clients(Settings.load())
     found = [_checked(mount, _check_read, clients) for mount in reads]
     return [*found, *(_checked(mount, _check_write, clients) for mount in writes)]
+
+
+def put(uri: str, content: bytes, settings: Settings, clients: Clients | None = None) -> None:
+    """Write an object, with the encryption that the settings name.
+
+    Parameters
+    ----------
+    uri
+        The ``s3://bucket/key``.
+    content
+        Its bytes.
+    settings
+        Hold the profile, the Region and the encryption.
+    clients
+        Instead of those that the settings give.
+
+    Raises
+    ------
+    BackendError
+        If it was not written.
+    """
+    clients = clients or Clients(settings)
+    bucket, key = _split(uri)
+    encryption = _encryption(settings.sse, settings.sse_kms_key_id)
+    clients.call("s3", "put_object", Bucket=bucket, Key=key, Body=content, **encryption)
+
+
+def _encryption(sse: str | None, kms_key: str | None) -> dict[str, Any]:
+    pairs = (("ServerSideEncryption", sse), ("SSEKMSKeyId", kms_key))
+    return {name: value for name, value in pairs if value}
 
 
 def _checked(mount: S3Mount, look: Callable[[S3Mount, Clients], MountCheck], clients: Clients) -> MountCheck:
@@ -99,11 +132,7 @@ def _check_write(mount: S3Mount, clients: Clients) -> MountCheck:
     bucket, key = _split(mount.destination)
     folder = key if not key or key.endswith("/") else f"{key}/" if mount.recursive else key.rpartition("/")[0] + "/"
     probe = f"{folder.lstrip('/')}.ezbatch-check-{secrets.token_hex(8)}"
-    encryption: dict[str, Any] = {
-        name: value
-        for name, value in (("ServerSideEncryption", mount.sse), ("SSEKMSKeyId", mount.sse_kms_key_id))
-        if value
-    }
+    encryption = _encryption(mount.sse, mount.sse_kms_key_id)
     written = clients.call("s3", "put_object", Bucket=bucket, Key=probe, Body=b"", **encryption)
     # With a version named, nothing is left behind in a bucket that keeps versions either.
     version: dict[str, Any] = {"VersionId": written["VersionId"]} if written.get("VersionId") else {}

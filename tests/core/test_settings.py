@@ -79,6 +79,7 @@ def test_every_setting_can_be_set_in_a_file(load: Load, tmp_path: Path) -> None:
         task-role = "t"
         sse = "AES256"
         sse-kms-key-id = "k"
+        staging = "s3://bucket/some/prefix/"
         state-directory = "{tmp_path}/state"
         local-runner = "process"
         local-s3 = "~/s3"
@@ -94,6 +95,7 @@ def test_every_setting_can_be_set_in_a_file(load: Load, tmp_path: Path) -> None:
     assert settings.local_container_args == ("--network", "host")
     assert settings.local_s3 is not None
     assert settings.local_s3.is_absolute()
+    assert settings.staging == "s3://bucket/some/prefix"
     assert settings.s3_directory == settings.local_s3
 
 
@@ -102,6 +104,7 @@ def test_every_variable_is_read(load: Load, tmp_path: Path) -> None:
         EZBATCH_QUEUE="q",
         EZBATCH_EXECUTION_ROLE="e",
         EZBATCH_TASK_ROLE="t",
+        EZBATCH_STAGING="s3://bucket",
         EZBATCH_STATE_DIR=str(tmp_path),
         EZBATCH_LOCAL_RUNNER="bwrap",
         EZBATCH_LOCAL_S3="relative",
@@ -110,6 +113,7 @@ def test_every_variable_is_read(load: Load, tmp_path: Path) -> None:
         EZBATCH_LOCAL_CONTAINER_ARGS="--network host --label 'a b'",
     )
     assert (settings.queue, settings.execution_role, settings.task_role) == ("q", "e", "t")
+    assert settings.staging == "s3://bucket"
     assert (settings.local_runner, settings.local_vcpus, settings.local_memory) == ("bwrap", 2.0, 512)
     assert settings.local_s3 == Path.cwd() / "relative"
     assert settings.local_container_args == ("--network", "host", "--label", "a b")
@@ -124,6 +128,11 @@ def test_every_variable_is_read(load: Load, tmp_path: Path) -> None:
         ("[ezbatch]\nqueue = 5", "queue must be a string, not 5"),
         ("[ezbatch]\nlocal-runner = 'dokcer'", "mean 'docker'"),
         ("[ezbatch]\nlocal-s3-store = 'dir'", "Set one of directory, aws"),
+        ("[ezbatch]\nstaging = 'bucket/prefix'", "Write s3://BUCKET/PREFIX"),
+        ("[ezbatch]\nstaging = 's3://Bucket_/prefix'", "Write s3://BUCKET/PREFIX"),
+        ("[ezbatch]\nstaging = 's3://bucket/a/../b'", "Write s3://BUCKET/PREFIX"),
+        ("[ezbatch]\nstaging = 's3://bucket//b'", "Write s3://BUCKET/PREFIX"),
+        ("[ezbatch]\nstaging = 5", "staging must be a string"),
         ("[ezbatch]\nlocal-vcpus = 0", "must be a number above 0"),
         ("[ezbatch]\nlocal-vcpus = nan", "must be a number above 0"),
         ("[ezbatch]\nlocal-memory = -5", "must be a number above 0"),

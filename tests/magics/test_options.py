@@ -394,7 +394,7 @@ def test_a_body_too_big_is_refused_with_its_size(shell: Shell) -> None:
     ran = shell.run("%%ezbatch\n: " + "x" * 40_000)
     assert type(ran.error).__name__ == "InvalidWorkflowError"
     assert "bytes; AWS Batch takes 24,576" in ran.stdout
-    assert "Put a long script into the image or on S3" in ran.stdout
+    assert "Put a long script into the image or on S3 (set staging to s3://BUCKET/PREFIX" in ran.stdout
 
 
 def test_the_fields_of_a_job_are_all_options() -> None:
