@@ -312,9 +312,10 @@ _BY_SHEBANG = """\
 f=$(mktemp 2>/dev/null) || f=${TMPDIR:-/tmp}/ezbatch-script-$$
 printf %s "$1" >"$f" || exit 125
 shift
-p=
-trap '[ -z "$p" ] || kill "$p" 2>/dev/null' TERM INT HUP
+p= s=
+trap 's=1; [ -z "$p" ] || kill "$p" 2>/dev/null' TERM INT HUP
 "$@" "$f" & p=$!
+[ -z "$s" ] || kill "$p" 2>/dev/null
 wait "$p"; c=$?
 while kill -0 "$p" 2>/dev/null; do wait "$p"; c=$?; done
 rm -f "$f"
