@@ -80,7 +80,9 @@ def test_cancel_stuck_tells_first_and_waits(aws_env: Rig, submit: Submit, time: 
     began = time.now
     gone = run.cancel_stuck(lambda suspects: told.append((time.now - began, list(suspects))))
     assert list(gone) == ["a"]
-    assert told == [(0.0, ["a"])]
+    ((at, names),) = told
+    assert names == ["a"]
+    assert at <= 1, "at the first look, which may wait a second for its turn"
     assert 600 <= time.now - began < 700
 
 
