@@ -23,9 +23,10 @@ help:  ## this list
 demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo) $(VENV)/.editable  ## a real pipeline on this machine, no account needed
 	@$(RUN) python notebooks/run_demo.py $(ARGS)
 
-# All of them side by side, since they mostly wait; some of them in one process, which starts faster.
+# All of them side by side, since they mostly wait, a file in one process, which starts its browser or engine once; some
+# of them in one process.
 test: $(VENV)/.dev $(INSTALLED) system-tools  ## the tests (ARGS="-k name" for some of them)
-	@$(RUN) pytest $(or $(ARGS),-n 4 --dist loadgroup)
+	@$(RUN) pytest $(or $(ARGS),-n 3 --dist loadfile)
 
 check: $(VENV)/.dev $(VENV)/.editable  ## ruff, mypy --strict, shellcheck, cfn-lint
 	$(BIN)/ruff check

@@ -27,15 +27,6 @@ for _number in (signal.SIGHUP, signal.SIGTERM):
     signal.signal(_number, signal.SIG_DFL)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, keep those together that share what is slow to start: an engine, a browser."""
-    for item in items:
-        kinds = [kind for kind in ("browser", "containers") if item.get_closest_marker(kind)]
-        if kinds:
-            engine = "podman" if "podman" in item.name else "docker"
-            item.add_marker(pytest.mark.xdist_group(engine if kinds[0] == "containers" else kinds[0]))
-
-
 @pytest.fixture(autouse=True)
 def state_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Cut the test off from the user's runs, settings and AWS account."""

@@ -26,10 +26,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SCRIPTS = NOTEBOOKS / "keeling"
 S3 = "s3://keeling/"
 
-pytestmark = [
-    pytest.mark.skipif(not NOTEBOOKS.is_dir(), reason="the demo is in the repository, not in the package"),
-    pytest.mark.xdist_group("demo"),
-]
+pytestmark = pytest.mark.skipif(not NOTEBOOKS.is_dir(), reason="the demo is in the repository, not in the package")
 
 
 def module(name: str) -> ModuleType:

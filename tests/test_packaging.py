@@ -25,9 +25,6 @@ PACKAGES = ("ezbatch", "ezbatch_jupyter")
 REGISTRY_HOST = re.compile(r"https?://[\w.-]*(pypi|pythonhosted|npmjs|debian)[\w.-]*\.(org|com|net)")
 USER_DIRECTORY = re.compile(r"(?<![\w.$}])/(home|Users)/(?!jovyan|user\b)\w+/")
 
-#: One process builds the wheel for all of them.
-pytestmark = pytest.mark.xdist_group("packaging")
-
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
