@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 3
 
 BIN := $(abspath $(VENV))/bin
 UV := VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv --quiet
@@ -26,7 +27,7 @@ demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo) $(VENV)/.editabl
 # All of them side by side, since they mostly wait, a file in one process, which starts its browser or engine once; some
 # of them in one process.
 test: $(VENV)/.dev $(INSTALLED) system-tools  ## the tests (ARGS="-k name" for some of them)
-	@$(RUN) pytest $(or $(ARGS),-n 3 --dist loadfile)
+	@$(RUN) pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
 
 check: $(VENV)/.dev $(VENV)/.editable  ## ruff, mypy --strict, shellcheck, cfn-lint
 	$(BIN)/ruff check
