@@ -188,7 +188,8 @@ class Cell:
         elif self.place == "bwrap" or self.disk:
             words = [*self._sandbox(), *words]
         # Where root could write anything, somebody else runs the job; but this Python may be in root's own directory.
-        nobody = os.geteuid() == 0 and self.place == "process" and not self.disk and self.client in ("s5cmd", "none")
+        nobody = os.geteuid() == 0 and self.place == "process" and not self.disk
+        nobody = nobody and self.client not in ("boto3", "aws")
         return subprocess.Popen(
             words,
             env=kept,
@@ -273,6 +274,8 @@ def make_cell(
     python = f"env PYTHONPYCACHEPREFIX={compiled} /usr/local/bin/python3" if inside else sys.executable
     if client == "s5cmd":
         shutil.copy(s5cmd(), own / "s5cmd")
+    elif client == "aws2":
+        (own / "aws").symlink_to(request.getfixturevalue("aws2"))
     elif client in ("boto3", "aws"):
         program = own / {"boto3": "python3", "aws": "aws"}[client]
         start = "import sys;sys.path.remove('');import awscli.clidriver as cli;sys.exit(cli.main())"
@@ -289,6 +292,16 @@ def compiled() -> Iterator[Path]:
     made.chmod(0o777)
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def aws2() -> Path:
+    """Version 2 of the AWS CLI, which PyPI does not have: the distribution's, whose Python is not this one."""
+    program = Path("/usr/bin/aws")
+    told = subprocess.run([program, "--version"], capture_output=True, check=False).stdout if program.exists() else b""
+    if b"aws-cli/2." not in told:
+        pytest.skip("needs version 2 of the AWS CLI in /usr/bin: apt-get install awscli, where the distribution's is 2")
+    return program
 
 
 @pytest.fixture
@@ -320,4 +333,11 @@ def cells(turn: int, clients: Sequence[str] = CLIENTS) -> list[Any]:
                 if place == "docker":
                     marks.append(pytest.mark.containers)
                 found.append(pytest.param((client, shell, place), id=f"{client}-{shell}-{place}", marks=marks))
+    if "aws" in clients:
+        # Without containers: the distribution's needs much of the machine's /usr.
+        found += [
+            pytest.param(("aws2", shell, place), id=f"aws2-{shell}-{place}", marks=[pytest.mark.soak])
+            for shell in SHELL_NAMES
+            for place in ("process", "bwrap")
+        ]
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from ezbatch.preloader import EXIT_DOWNLOAD, EXIT_NO_CLIENT, EXIT_UPLOAD
 from ezbatch.s3 import S3Mount
 from tests.preloader.conftest import Ended, finish
 from tests.preloader.test_commands import COMMANDS
-from tests.staging.conftest import Bucket, Cell, cells
+from tests.staging.conftest import CLIENTS, Bucket, Cell, cells
 from tests.staging.proxy import first, some
 
 if TYPE_CHECKING:
@@ -92,6 +93,20 @@ def test_inputs_and_outputs(cell: Cell, bucket: Bucket) -> None:
     assert bucket.objects("we*ird? [x]/") == {f"we*ird? [x]/{key}": key.encode() for key in keys}
     assert bucket.objects("plain/") == {f"plain/{key}": key.encode() for key in keys}
     assert bucket.objects("-copy") == {"-copy": b""}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("cell", [(client, "dash", "process") for client in CLIENTS], ids=CLIENTS, indirect=True)
+def test_a_prefix_of_100_000_keys(cell: Cell, bucket: Bucket) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: bucket.put(f"p/{n % 317}/{n}", b"%d" % n), range(100_000)))
+    read, write = [S3Mount(bucket.uri("p/"), "in")], [S3Mount("in", bucket.uri("q/"))]
+    ended = finish(cell.start(RAN, read, write), timeout=3000)
+    assert ended == Ended(0, b"ran\n", b"")
+    assert len(cell.files()) == 100_000
+    pages = bucket.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix="q/")
+    sizes = {item["Key"]: item["Size"] for page in pages for item in page["Contents"]}
+    assert sizes == {f"q/{n % 317}/{n}": len(b"%d" % n) for n in range(100_000)}
 
 
 @pytest.mark.parametrize("cell", cells(1), indirect=True)
