@@ -6,8 +6,9 @@ the data types they name) and the AWS Batch and Amazon ECS user guides (service 
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ezbatch import preloader, spec
 from ezbatch.errors import Problem
@@ -295,6 +296,37 @@ def _check_mounts(job: EZBatchJob) -> Iterator[Problem]:
             for problem in _check_mount(mount, is_read=field == "read"):
                 where = spec.path("mounts", field, index, problem.where)
                 yield Problem(where, problem.what, problem.remedy)
+        yield from _check_places(field, mounts)
+
+
+def _check_places(field: str, mounts: Sequence[S3Mount]) -> Iterator[Problem]:
+    """Find what would be copied to one file or object: the last to arrive would stay, and the job succeed."""
+    places: dict[str, tuple[int, bool]] = {}
+    for index, mount in enumerate(mounts):
+        place, many = _place(mount, is_read=field == "read")
+        first, all_many = places.setdefault(place, (index, many))
+        if first == index:
+            continue
+        places[place] = (first, all_many and many)
+        if not (all_many and many):
+            what = f"{place!r} is where {spec.path('mounts', field, first)} goes, too: one would replace the other"
+            remedy = "Give each a place of its own, and let what is a directory or a prefix end with /"
+            yield Problem(spec.path("mounts", field, index, "destination"), what, remedy)
+
+
+def _place(mount: S3Mount, *, is_read: bool) -> tuple[str, bool]:
+    """Return the file or object that a mount makes; or the directory or prefix, if it may make many."""
+    source, place = mount.source, mount.destination
+    if mount.recursive or options.parse(mount.options, is_read=is_read).recursive:
+        many = True
+    elif mount.recursive is None:
+        many = source.endswith("/") or (is_read and "/" not in source.removeprefix("s3://"))
+    else:
+        many = False
+    bucket_alone = not is_read and "/" not in place.removeprefix("s3://")
+    if not many and (place.endswith("/") or bucket_alone):
+        place = f"{place.rstrip('/')}/{source.rstrip('/').rpartition('/')[2]}"
+    return (posixpath.normpath(place) if is_read else place.rstrip("/")), many
 
 
 def _check_mount(mount: S3Mount, *, is_read: bool) -> Iterator[Problem]:

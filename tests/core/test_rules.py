@@ -32,6 +32,14 @@ def write(**changes: Any) -> S3Mounts:  # noqa: ANN401 - as above
     return S3Mounts(write=[S3Mount(**{"source": "out", "destination": "s3://bucket/k", **changes})])
 
 
+def reads(*pairs: tuple[str, str]) -> S3Mounts:
+    return S3Mounts(read=[S3Mount(source, destination) for source, destination in pairs])
+
+
+def writes(*pairs: tuple[str, str]) -> S3Mounts:
+    return S3Mounts(write=[S3Mount(source, destination) for source, destination in pairs])
+
+
 EC2 = {"platform": "EC2"}
 
 #: What breaks a rule, where that is told, and words of what is wrong or of the remedy.
@@ -121,6 +129,11 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"mounts": write(destination="out")}, "mounts.write[0].destination", "s3://BUCKET/KEY"),
     ({"mounts": write(source="")}, "mounts.write[0].source", "is empty"),
     ({"mounts": write(sse_kms_key_id="k")}, "mounts.write[0].sse_kms_key_id", 'sse="aws:kms"'),
+    ({"mounts": reads(("s3://bucket/a", "in"), ("s3://bucket/b", "./in"))}, "mounts.read[1].destination", "end with /"),
+    ({"mounts": reads(("s3://bucket/a/x", "in/"), ("s3://bucket/b/x", "in/"))}, "mounts.read[1].destination", "in/x"),
+    ({"mounts": reads(("s3://bucket/a/", "in"), ("s3://bucket/b", "in"))}, "mounts.read[1].destination", "read[0]"),
+    ({"mounts": writes(("a", "s3://bucket/k"), ("b", "s3://bucket/k"))}, "mounts.write[1].destination", "write[0]"),
+    ({"mounts": writes(("a/x", "s3://bucket"), ("x", "s3://bucket/"))}, "mounts.write[1].destination", "bucket/x"),
     ({"command": ["x" * 30_000]}, "", "24,576"),
     ({"environment": {"A": "x" * 30_000}}, "", "24,576"),
     ({"array": [{"A": "x" * 100} for _ in range(400)]}, "", "dict of lists"),
@@ -249,6 +262,9 @@ def test_the_nearest_sizes_exist_and_are_near(vcpus: float, memory: int) -> None
         {"image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a/b_c:1.0@sha256:0"},
         {"mounts": read(source="s3://bucket")},
         {"mounts": read(source="s3://bucket", recursive=True)},
+        {"mounts": reads(("s3://bucket/a/", "in"), ("s3://bucket/b/", "in"), ("s3://bucket", "in/"))},
+        {"mounts": reads(("s3://bucket/a", "in/"), ("s3://bucket/b", "in/"))},
+        {"mounts": writes(("a/", "s3://bucket/out"), ("b/", "s3://bucket/out/"), ("c", "s3://bucket/out/"))},
         {"mounts": write(sse="aws:kms", sse_kms_key_id="k")},
         {"mounts": read(source="s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/k")},
         {"command": ["a", "", "b"]},

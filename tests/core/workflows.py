@@ -62,9 +62,10 @@ def arrays(draw: st.DrawFn) -> int | list[dict[str, Any]] | dict[str, list[Any]]
 def mounts(draw: st.DrawFn) -> S3Mounts:
     """Mounts that AWS could serve."""
 
-    def one(*, read: bool) -> S3Mount:
-        remote = f"s3://bucket-{draw(st.integers(0, 9))}/{draw(keys).replace('..', 'x')}"
-        local = f"/data/{draw(keys)}"
+    def one(number: int, *, read: bool) -> S3Mount:
+        # A number in each, so that no two go to one place.
+        remote = f"s3://bucket-{draw(st.integers(0, 9))}/{number}/{draw(keys).replace('..', 'x')}"
+        local = f"/data/{number}/{draw(keys).replace('..', 'x')}"
         kind = draw(st.sampled_from([None, "AES256", "aws:kms"]))
         return S3Mount(
             remote if read else local,
@@ -76,8 +77,8 @@ def mounts(draw: st.DrawFn) -> S3Mounts:
         )
 
     return S3Mounts(
-        read=[one(read=True) for _ in range(draw(st.integers(0, 3)))],
-        write=[one(read=False) for _ in range(draw(st.integers(0, 3)))],
+        read=[one(n, read=True) for n in range(draw(st.integers(0, 3)))],
+        write=[one(n, read=False) for n in range(draw(st.integers(0, 3)))],
     )
 
 
