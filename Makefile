@@ -24,10 +24,9 @@ help:  ## this list
 demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo) $(VENV)/.editable  ## a real pipeline on this machine, no account needed
 	@$(RUN) python notebooks/run_demo.py $(ARGS)
 
-# All of them side by side, since they mostly wait, a file in one process, which starts its browser or engine once; some
-# of them in one process.
+# All of them side by side, since they mostly wait; tests/conftest.py says what stays together. Some in one process.
 test: $(VENV)/.dev $(INSTALLED) system-tools  ## the tests (ARGS="-k name" for some of them)
-	@$(RUN) pytest $(or $(ARGS),-n $(WORKERS) --dist loadfile)
+	@$(RUN) pytest $(or $(ARGS),-n $(WORKERS) --dist loadgroup --max-worker-restart 0)
 
 check: $(VENV)/.dev $(VENV)/.editable  ## ruff, mypy --strict, shellcheck, cfn-lint
 	$(BIN)/ruff check
@@ -43,7 +42,7 @@ bench: $(VENV)/.dev $(VENV)/.editable  ## the measurements, beside what they are
 	@$(RUN) python -m bench $(ARGS)
 
 soak: $(VENV)/.dev $(INSTALLED) system-tools  ## the tests that take minutes
-	@$(RUN) pytest -m soak $(ARGS)
+	@$(RUN) pytest -m soak -o faulthandler_exit_on_timeout=false $(ARGS)
 
 lock: $(VENV)/.dev  ## choose the newest versions and write requirements/*.txt
 	echo uv | $(UV) pip compile $(LOCK) -o requirements/uv.txt -

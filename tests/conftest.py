@@ -27,6 +27,18 @@ for _number in (signal.SIGHUP, signal.SIGTERM):
     signal.signal(_number, signal.SIG_DFL)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what stays together when several processes share the tests.
+
+    A file does, so that it starts its engine once; and everything that needs a browser, since JupyterLabs side by side
+    are more than two cores can serve.
+    """
+    for item in items:
+        group = "browser" if "browser" in getattr(item, "fixturenames", ()) else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def state_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Cut the test off from the user's runs, settings and AWS account."""

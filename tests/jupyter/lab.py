@@ -81,14 +81,20 @@ class Lab:
         """Open a notebook in a window of its own, and return when its kernel can be used."""
         page = browser.new_context(viewport={"width": width, "height": height}).new_page()
         page.goto(f"http://127.0.0.1:{self.port}/lab/tree/{name}?token=tok&reset")
-        page.evaluate(_READY)
-        page.evaluate(_IDLE)
+        _promised(page, _READY)
+        _promised(page, _IDLE)
         return page
 
     def reload(self, page: Page) -> None:
         """Load the page again; the kernel may be busy."""
         page.reload()
-        page.evaluate(_READY)
+        _promised(page, _READY)
+
+
+def _promised(page: Page, script: str, argument: object = None, seconds: int = 90) -> None:
+    """Await what the page promises, but not for ever, as Playwright would."""
+    late = f"setTimeout(() => fail(new Error('JupyterLab did not do it within {seconds} s')), {1000 * seconds})"
+    page.evaluate(f"(x) => Promise.race([({script})(x), new Promise((_done, fail) => {late})])", argument)
 
 
 def command(page: Page, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool = True) -> None:
@@ -96,7 +102,7 @@ def command(page: Page, name: str, arguments: Mapping[str, Any] | None = None, *
     call = "([name, args]) => window.jupyterapp.commands.execute(name, args)"
     if not wait:
         call = "([name, args]) => { void window.jupyterapp.commands.execute(name, args); }"
-    page.evaluate(call, [name, dict(arguments or {})])
+    _promised(page, call, [name, dict(arguments or {})])
 
 
 def run_cell(page: Page, index: int, *, wait: bool = True) -> None:
