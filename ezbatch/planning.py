@@ -10,16 +10,18 @@ import itertools
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ezbatch import names, preloader, rules, spec
 from ezbatch.errors import InvalidWorkflowError, Problem
 from ezbatch.workflow import EZBatchJob, EZBatchWorkflow, submission_order
 
 __all__ = [
+    "HEADS",
     "JOIN_IMAGE",
     "LOCAL",
     "Plan",
+    "PlanRow",
     "PlannedDefinition",
     "PlannedJob",
     "job_problems",
@@ -118,6 +120,21 @@ class PlannedJob:
     paths: tuple[str, ...] = ()
 
 
+class PlanRow(NamedTuple):
+    """A line of a plan: a job, or several of one stage, of which nothing shown differs but names and parents.
+
+    Parameters
+    ----------
+    jobs : tuple of str
+        Their names.
+    cells : tuple of str
+        What stands below the `HEADS`.
+    """
+
+    jobs: tuple[str, ...]
+    cells: tuple[str, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What submitting a workflow will do.
@@ -173,9 +190,9 @@ class Plan:
         parts += [count_text(self.stages, "stage"), count_text(len(self.definitions), "job definition")]
         return ", ".join(parts)
 
-    def rows(self) -> dict[str, tuple[str, ...]]:
-        """Return the jobs in words, by name and stage after stage: all, or the first of each stage of a large plan."""
-        return {job.name: _cells(job) for job in _first(self.jobs)}
+    def rows(self) -> list[PlanRow]:
+        """Return the jobs in words, stage after stage, many alike on one line: all, or the first of each stage."""
+        return _rows(self.jobs)
 
     def definition_of(self, job: PlannedJob) -> PlannedDefinition:
         """Return the definition that a job uses."""
@@ -624,6 +641,8 @@ def entry_axes(job: EZBatchJob) -> list[list[dict[str, str]]]:
 # The dry run
 
 _ROWS = 60
+#: From how many on jobs of which nothing shown differs but names and parents share a line.
+_ALIKE = 4
 
 
 def size_text(vcpus: float, memory: int, gpus: int | None = None) -> str:
@@ -658,44 +677,61 @@ def _lines(made: Plan) -> Iterator[str]:
     yield f"Plan of {made.workflow!r} on {made.place}"
     yield f"  {made.summary}"
     yield ""
-    rows = [HEADS, *made.rows().values()]
+    shown = made.rows()
+    rows = [HEADS, *(row.cells for row in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
         yield (
             "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         )
-    if len(made.jobs) > _ROWS:
-        yield f"  ... and {len(made.jobs) - _ROWS:,} more jobs, like these: all are in plan.jobs"
+    left = len(made.jobs) - sum(len(row.jobs) for row in shown)
+    if left:
+        yield f"  ... and {left:,} more jobs, like these: all are in plan.jobs"
     for note in made.notes:
         yield ""
         yield f"  Note: {note}."
 
 
-def _first(jobs: Iterable[PlannedJob]) -> list[PlannedJob]:
-    """Return the jobs to show: all, or the first so many of each stage."""
-    everything = list(jobs)
-    if len(everything) <= _ROWS:
-        return sorted(everything, key=lambda job: job.stage)
-    stages: dict[int, list[PlannedJob]] = {}
-    for job in everything:
-        stages.setdefault(job.stage, []).append(job)
+def _rows(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
+    """Return a row for each job, one for many that are alike; of a large plan the first of each stage."""
+    alike: dict[tuple[object, ...], list[PlannedJob]] = {}
+    for job in jobs:
+        size = (job.vcpus, job.memory, job.gpus, job.array_size, job.indices and len(job.indices))
+        key = (job.stage, job.definition, job.queue, size, job.attempts, job.timeout, job.summary)
+        alike.setdefault(key, []).append(job)
+    stages: dict[int, list[list[PlannedJob]]] = {}
+    for group in alike.values():
+        together = [group] if len(group) >= _ALIKE else [[job] for job in group]
+        stages.setdefault(group[0].stage, []).extend(together)
     turns = itertools.zip_longest(*(stages[stage] for stage in sorted(stages)))
-    shown = list(itertools.islice((job for turn in turns for job in turn if job is not None), _ROWS))
-    return sorted(shown, key=lambda job: job.stage)
+    chosen = itertools.islice((group for turn in turns for group in turn if group is not None), _ROWS)
+    return [
+        PlanRow(tuple(job.name for job in group), _cells(group))
+        for group in sorted(chosen, key=lambda group: group[0].stage)
+    ]
 
 
-def _cells(job: PlannedJob) -> tuple[str, ...]:
+def _cells(group: Sequence[PlannedJob]) -> tuple[str, ...]:
+    job = group[0]
     count = len(job.indices) if job.indices is not None else job.array_size
+    if all(other.parents == job.parents for other in group):
+        after = _some(job.parents, 2) if job.parents else "-"
+    else:
+        after = _ends(list(dict.fromkeys(parent for other in group for parent in other.parents)))
     return (
         str(job.stage),
-        _short(job.name, 40),
+        _ends([other.name for other in group]) if len(group) > 1 else _short(job.name, 40),
         f"x{count:,}" if count else "-",
         size_text(job.vcpus, job.memory, job.gpus),
         str(job.attempts),
         duration_text(job.timeout) if job.timeout else "-",
-        _some(job.parents, 2) if job.parents else "-",
+        after,
         job.summary,
     )
+
+
+def _ends(items: Sequence[str]) -> str:
+    return f"{_short(items[0], 24)} … {_short(items[-1], 24)} ({len(items):,})"
 
 
 def _paths(job: EZBatchJob) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ezbatch import spec
 __all__ = ["MountCheck", "S3Mount", "S3Mounts"]
 
 
-@dataclass
+@dataclass(repr=False)
 class S3Mount(DataClassJsonMixin):
     """One thing to copy between S3 and the container.
 
@@ -54,6 +54,15 @@ class S3Mount(DataClassJsonMixin):
         self.sse = spec.optional(spec.text, self.sse, "sse")
         self.sse_kms_key_id = spec.optional(spec.text, self.sse_kms_key_id, "sse_kms_key_id")
         self.options = spec.text(self.options, "options")
+
+    def __repr__(self) -> str:
+        shown = [repr(self.source), repr(self.destination)]
+        shown += [
+            f"{item.name}={getattr(self, item.name)!r}"
+            for item in fields(self)[2:]
+            if getattr(self, item.name) != item.default
+        ]
+        return f"S3Mount({', '.join(shown)})"
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> S3Mount:  # noqa: ANN401, ARG003 - the mixin's signature

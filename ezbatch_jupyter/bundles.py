@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ezbatch.cost import Estimate, about, estimate
+from ezbatch.cost import Estimate, EstimateRow, about, estimate
 from ezbatch.explain import Explanation
 from ezbatch.planning import HEADS
 from ezbatch.progress import glyph
@@ -188,23 +188,32 @@ def plan_bundle(plan: Plan) -> Bundle:
 
 
 def _plan_table(plan: Plan, guess: Estimate | None) -> str:
-    rows = plan.rows()
+    rows = plan.rows()[:ROWS]
     heads: tuple[str, ...] = HEADS
+    costs = {} if guess is None else {row.name: row for row in guess.rows}
     if guess is not None:
-        costs = {
-            row.name: [about(row.hourly.total, row.approximate), about(row.at_most, row.approximate)]
-            for row in guess.rows
-        }
-        rows = {name: (*cells[:-2], *costs.get(name, ("", "")), *cells[-2:]) for name, cells in rows.items()}
         heads = (*HEADS[:-2], "an hour, each", "at most", *HEADS[-2:])
     body = []
-    for cells in list(rows.values())[:ROWS]:
+    for row in rows:
+        cells = row.cells
+        if guess is not None:
+            cells = (*cells[:-2], *_costs([costs[name] for name in row.jobs if name in costs]), *cells[-2:])
         styles = [_CELL] * (len(cells) - 1) + [f"{_CELL};font-family:var(--jp-code-font-family, monospace)"]
         body.append(_table_row([_escaped(shorten(masked(clean(cell)), 60)) for cell in cells], styles))
-    if len(plan.jobs) > len(body):
-        more = _quiet(f"… and {len(plan.jobs) - len(body):,} more: plan.jobs")
+    left = len(plan.jobs) - sum(len(row.jobs) for row in rows)
+    if left:
+        more = _quiet(f"… and {left:,} more: plan.jobs")
         body.append(f'<tr><td style="{_CELL}" colspan="{len(heads)}">{more}</td></tr>')
-    return f'<div style="overflow-x:auto">{_table(heads, body)}</div>'
+    return _scrolled(_table(heads, body))
+
+
+def _costs(rows: Sequence[EstimateRow]) -> tuple[str, str]:
+    """Return what each of some jobs that are alike costs an hour, and what all of them cost at most."""
+    if not rows:  # a join costs nothing
+        return "", ""
+    limits = [row.at_most for row in rows if row.at_most is not None]
+    at_most = sum(limits) if len(limits) == len(rows) else None
+    return about(rows[0].hourly.total, rows[0].approximate), about(at_most, rows[0].approximate)
 
 
 # A run
@@ -381,7 +390,12 @@ def _html_table(table: Sequence[Row], said: set[str]) -> str:
     if len(table) > ROWS:
         left = counts_of(table[ROWS:])
         body.append(f'<tr><td style="{_CELL}" colspan="6">{_quiet(f"… and {counts_text(left)}")}</td></tr>')
-    return f'<div style="overflow-x:auto">{_table(heads, body)}</div>'
+    return _scrolled(_table(heads, body))
+
+
+def _scrolled(table: str) -> str:
+    """Give a table room as the live view does: sixty rows would hide the cells below."""
+    return f'<div style="overflow:auto;max-height:420px">{table}</div>'
 
 
 def _table_row(cells: Sequence[str], styles: Sequence[str]) -> str:

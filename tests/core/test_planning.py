@@ -374,10 +374,38 @@ def test_the_plan_of_a_big_workflow_is_short() -> None:
     workflow = EZBatchWorkflow("tree", dict.fromkeys(names, job()), dependencies)
     made = plan(workflow, "queue")
     text = str(made)
-    assert len(text.splitlines()) < 80
-    assert f"{count - 60:,} more" in text
+    assert len(text.splitlines()) == 4 + made.stages
+    assert "j10000 … j99999 (90,000)" in text
+    assert "j1000 … j9999 (9,000)" in text
     shown = {line.split()[0] for line in text.splitlines() if line.startswith("  ") and line.split()[0].isdigit()}
     assert shown == {str(stage) for stage in range(1, made.stages + 1)}
+
+
+def test_the_plan_of_many_jobs_that_differ_shows_the_first_of_each_stage() -> None:
+    jobs = {f"j{i}": job(command=f"echo {i}") for i in range(1000)}
+    made = plan(EZBatchWorkflow("w", jobs, {f"j{i}": [f"j{i - 500}"] for i in range(500, 1000)}), "queue")
+    text = str(made)
+    assert "940 more jobs" in text
+    assert [line.split()[:2] for line in text.splitlines()[4:64]] == [
+        [str(stage), f"j{500 * (stage - 1) + i}"] for stage in (1, 2) for i in range(30)
+    ]
+
+
+def test_jobs_that_are_alike_share_a_line() -> None:
+    names = [f"fit {i}" for i in range(5)]
+    jobs = {
+        "start": job(),
+        **{name: job(command="fit") for name in names},
+        "odd": job(command="fit", vcpus=2, memory=4096),
+    }
+    jobs |= {"a": job(command="x"), "b": job(command="x"), "c": job(command="x")}
+    made = plan(EZBatchWorkflow("w", jobs, {name: ["start"] for name in [*names, "odd", *"abc"]}), "queue")
+    assert [(row.jobs, row.cells[1], row.cells[6]) for row in made.rows()] == [
+        (("start",), "start", "-"),
+        (tuple(names), "fit 0 … fit 4 (5)", "start"),
+        (("odd",), "odd", "start"),
+        *[((name,), name, "start") for name in "abc"],
+    ]
 
 
 def test_a_plan_is_json_and_back() -> None:
