@@ -1,7 +1,8 @@
 """The live view of a run: one widget, fed from one thread, that ends as what a notebook keeps.
 
 The kernel holds what is shown and sends each change once, numbered; a page that connects, again after a reload,
-asks for the whole. Everything that calls out (looking, logs, cancelling) is done by the poller's thread, on a handle
+asks for the whole. A kernel that is busy with the next cell does not hear it, so until one is heard, the whole is sent
+unasked now and then. Everything that calls out (looking, logs, cancelling) is done by the poller's thread, on a handle
 of the view's own, so that a view never holds up a cell and needs no lock.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import html
 import logging
+import math
 import queue
 import secrets
 import sys
@@ -44,6 +46,8 @@ _STATIC = Path(__file__).parent / "static"
 _LOCAL, _AWAY = (0.1, 0.5), (1.0, 15.0)
 #: Seconds within which a page that can show widgets says so.
 _GRACE = 2.0
+#: Seconds after which a page that was not heard gets the whole unasked, at first and at most.
+_UNASKED = (1.0, 15.0)
 #: Seconds after which a page is told that nothing has changed.
 _HEARTBEAT = 5.0
 #: Seconds for which what a run costs holds: of arrays, the children's times are looked up for it.
@@ -140,6 +144,8 @@ class RunView:
         self._displays: list[str] = []
         self._widget: AnyWidget | None = None
         self._clients: list[str] = []
+        self._unasked = _UNASKED[0]
+        self._unasked_at = 0.0
         self._seq = 0
         self._rows: list[Row] = []
         self._names: list[str] = []
@@ -303,7 +309,18 @@ class RunView:
             return None
         first, longest = _LOCAL if self._own.queue == "local" else _AWAY
         self._pause = first if rows or messages or changed else min(max(self._pause, first) * 1.5, longest)
-        return self._pause
+        return min(self._pause, self._tell_unasked())
+
+    def _tell_unasked(self) -> float:
+        """Send the whole if it is time to, as no page was heard; return the seconds until it is the next time."""
+        if self._widget is None or self._clients:
+            return math.inf
+        now = time.monotonic()
+        if now >= self._unasked_at:
+            self._send_snapshot(None)
+            self._unasked = min(2 * self._unasked, _UNASKED[1])
+            self._unasked_at = now + self._unasked
+        return self._unasked_at - now
 
     def _begin(self) -> None:
         """Take what is known already; before the thread watches, so that nothing is told twice."""
@@ -313,6 +330,7 @@ class RunView:
             self._say(row)
         if self._widget is not None:
             self._widget.on_msg(self._on_message)
+        self._unasked_at = time.monotonic() + self._unasked
 
     def _on_message(self, _widget: object, content: _Message, _buffers: object) -> None:
         """Take a message of the page, in whatever thread the kernel reads it; nothing is done here."""
@@ -488,7 +506,7 @@ class RunView:
     # What is sent
 
     def _send(self, message: _Message) -> None:
-        if self._widget is None or not self._clients:
+        if self._widget is None:
             return
         self._seq += 1
         self._told_at = time.time()

@@ -92,6 +92,7 @@ class Store {
     if (message.t === "snap") {
       if (message.to && message.to !== this.client) return;
       this.asked = false;
+      if (this.seq === message.seq) return; // nothing was missed; to build it again would lose where people are
       this.seq = message.seq;
       Object.assign(this, { head: message.head, facts: message.facts, rows: message.rows, dag: message.dag, panel: message.panel, lines: message.lines, logged: message.logged });
       this.skew = message.now - Date.now() / 1000;

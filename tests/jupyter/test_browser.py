@@ -195,6 +195,24 @@ def test_a_bar_shows_its_only_failure_and_a_running_job_needs_no_cause(browser: 
     page.context.close()
 
 
+def test_a_page_that_has_missed_nothing_keeps_what_it_shows(browser: Browser) -> None:
+    run, _stage = scenes.staged(scenes.diamond())
+    recorder = Recorder()
+    view = RunView(run.refresh())
+    view._widget = recorder  # type: ignore[assignment] # it records what a widget would send
+    view._begin()
+    view._send_snapshot(None)
+    page = stub.page(browser)
+    stub.play(page)
+    stub.receive(page, recorder.messages[0])
+    page.locator("tbody tr").first.evaluate("(row) => { row.dataset.mark = 'same'; }")
+    stub.receive(page, recorder.messages[0])
+    expect(page.locator("tbody tr[data-mark=same]")).to_have_count(1)
+    stub.receive(page, {**recorder.messages[0], "seq": 4})
+    expect(page.locator("tbody tr[data-mark=same]")).to_have_count(0)
+    page.context.close()
+
+
 def test_a_page_that_missed_a_message_asks_for_the_whole(browser: Browser) -> None:
     run, _stage = scenes.staged(scenes.diamond())
     recorder = Recorder()
@@ -235,6 +253,28 @@ flow = EZBatchWorkflow("night", {
     "endless": sh("while :; do echo tick; sleep 0.2; done"),
 }, {"align": ["fetch"], "classify": ["fetch"], "report": ["classify"]})
 """
+
+
+def test_a_page_that_the_kernel_does_not_hear_is_told_what_goes_on(browser: Browser, server: Lab) -> None:
+    """As in Run All: the page's first word waits behind the cells, which wait for the run."""
+    require("dot")
+    for name in ("go", "enough"):
+        (server.root / name).unlink(missing_ok=True)
+    busy = "import time\nwhile not os.path.exists('enough'): time.sleep(0.1)"
+    server.write("all.ipynb", [FLOW, 'run = flow.submit("local")\nrun', busy, "run.cancel(); run.wait(); run.state"])
+    page = server.open(browser, "all.ipynb")
+    command(page, "notebook:run-all-cells", wait=False)
+    view = page.locator(".ez.run")
+    expect(view.locator("svg .node.st_RUNNING").filter(has_text="fetch")).to_be_visible(timeout=SLOW)
+    (server.root / "go").touch()
+    expect(view.locator("svg .node.st_FAILED").filter(has_text="classify")).to_be_visible(timeout=SLOW)
+    expect(view.locator(".log")).to_contain_text("<b>Killed</b>", timeout=SLOW)
+    (server.root / "enough").touch()
+    cells_done(page, 4)
+    expect(page.locator(".jp-OutputArea-output img").first).to_be_visible(timeout=SLOW)
+    expect(view).to_have_count(0)
+    (server.root / "go").unlink()
+    page.context.close()
 
 
 def test_a_notebook_as_a_person_uses_it(browser: Browser, server: Lab) -> None:
