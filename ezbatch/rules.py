@@ -49,6 +49,7 @@ MAX_DEPENDENCIES = 20
 ARRAY_SIZES = range(1, 10_000 + 1)  # AWS itself takes 2 and more; an array of 1 is planned as a plain job.
 RETRIES = range(10)  # AWS counts attempts, 1 to 10.
 MIN_TIMEOUT = 60
+MAX_TIMEOUT = 2**31 - 1  # AWS's type is a 32-bit integer
 STORAGE_SIZES = range(21, 200 + 1)
 MAX_TAGS = 50
 MAX_NAME = 128
@@ -126,6 +127,9 @@ def _check_job(job: EZBatchJob) -> Iterator[Problem]:
         )
     if job.timeout is not None and job.timeout < MIN_TIMEOUT:
         yield Problem("timeout", f"{job.timeout} s is less than AWS Batch's 60 s", "Set timeout to 60 or more")
+    elif job.timeout is not None and job.timeout > MAX_TIMEOUT:
+        what = f"{job.timeout} s is more than the {MAX_TIMEOUT:,} s that AWS Batch can count to"
+        yield Problem("timeout", what, "Leave it out for a job without a limit")
     if job.queue is not None and not valid_queue(job.queue):
         yield Problem(
             "queue", f"{job.queue!r} is neither a queue's name nor its ARN", "A name has letters, digits, - and _ only"
@@ -244,6 +248,10 @@ def _check_ec2(job: EZBatchJob) -> Iterator[Problem]:
 
 def _check_array(job: EZBatchJob) -> Iterator[Problem]:
     if job.array is None:
+        return
+    if job.array == {}:
+        # The product of no lists has one point, which nobody means.
+        yield Problem("array", "the grid names no variable", "Leave array out, or give it names and their values")
         return
     size = job.array_size
     if size not in ARRAY_SIZES:
