@@ -383,10 +383,16 @@ class EZBatchRun:
             raise
         except BaseException as error:
             self._known = None
+            interrupted = isinstance(error, KeyboardInterrupt)
             if not accepted:
                 # Nothing was handed over, so the run is over before it began.
+                why = "interrupted" if interrupted else error
                 with contextlib.suppress(StateDirectoryError):
-                    self._save(state=CANCELLED, finished=ledgers.now(), cancelled=f"it could not be submitted: {error}")
+                    self._save(state=CANCELLED, finished=ledgers.now(), cancelled=f"it could not be submitted: {why}")
+            if interrupted:
+                left = f"Go on: ezbatch resume {self.id}   End it: ezbatch cancel {self.id}"
+                done = left if accepted else "Nothing was submitted."
+                raise KeyboardInterrupt(f"the submission of run {self.id} was interrupted. {done}") from error
             raise
         self._known = {name: (job_id, None) for name, job_id in accepted.items()}
         self._save(state=RUNNING)
@@ -484,10 +490,23 @@ class EZBatchRun:
             last = self._jobs_known()[name][1]
             submitted = last.created if last is not None and last.created else self.created
             if (last is not None and self._missed[name] >= _LOOKS) or ledgers.now() - submitted.timestamp() > _AGE:
-                last = last or JobReport(name, job_id, JobState.SUBMITTED)
-                reason = f"{self.queue} no longer knows it; it was last seen {last.state.value}"
-                found[name] = dataclasses.replace(last, forgotten=True, reason=reason)
+                found[name] = self._lost(name, job_id)
         return found
+
+    def _lost(self, name: str, job_id: str) -> JobReport:
+        """Return the last that will be known of a job which its place no longer knows."""
+        last = self._jobs_known()[name][1] or JobReport(name, job_id, JobState.SUBMITTED)
+        reason = f"{self.queue} no longer knows it; it was last seen {last.state.value}"
+        return dataclasses.replace(last, forgotten=True, reason=reason)
+
+    def _give_up(self) -> None:
+        """End a cancelled run of which its place knows nothing, so that nobody waits for it."""
+        known = self._jobs_known()
+        live = [(name, job_id) for name, (job_id, report) in known.items() if not (report and report.over)]
+        lost = [self._lost(name, job_id) for name, job_id in live]
+        known.update({report.name: (report.job_id, report) for report in lost})
+        self._ledger.seen(self.id, lost)
+        self._conclude(known)
 
     def _conclude(self, known: Mapping[str, tuple[str, JobReport | None]]) -> None:
         """Set the run's state from its jobs'; the one who sees the end gives back what the run took."""
@@ -974,6 +993,9 @@ class EZBatchRun:
                 return self
             # A process that is still submitting it sees this when it is through.
             self._save(cancelled=reason)
+            if self.interruption and not self._backend.find(self.id, self.plan, self._ids()):
+                self._give_up()
+                return self
             ids = [job_id for job_id, _report in self._jobs_known().values()]
         else:
             wanted = [jobs] if isinstance(jobs, str) else list(jobs)
@@ -990,6 +1012,9 @@ class EZBatchRun:
             self._save(cancelled=reason, state=RUNNING)
             if found:
                 self._backend.cancel(self.id, list(found.values()), reason)
+            else:
+                # Its jobs may be in the ledger, written a moment before their place would have had them.
+                self._give_up()
         self._interruption = ""
         self._look()
 

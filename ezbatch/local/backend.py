@@ -13,7 +13,7 @@ from typing import Any
 
 from ezbatch import database, spec
 from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, Queue, QueueFacts, array_state
-from ezbatch.errors import EngineError, JobNotFoundError, Problem
+from ezbatch.errors import EngineError, JobNotFoundError, Problem, SubmissionError
 from ezbatch.local import machine, process, runners, store
 from ezbatch.local.files import AttemptFiles, attempt_files
 from ezbatch.planning import LOCAL, Plan, PlannedJob, count_text, size_text
@@ -128,15 +128,20 @@ class LocalBackend:
     ) -> None:
         """Add the whole plan in one transaction, and see to it that there is an engine."""
         ids = {job.name: f"{run_id}-{job.slug}" for job in plan.jobs}
-        known = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
-        if known is None:
+        if not self._knows(run_id):
             with database.translated(store.path(self.directory)), database.transaction(self.connection):
                 self._insert(run_id, plan, ids)
                 # Within the transaction: jobs of which the ledger cannot know are never there to be run.
                 record(ids)
         elif accepted.keys() != ids.keys():
             record(ids)
-        self._start()
+        try:
+            self._start()
+        except KeyboardInterrupt as error:
+            # Every job is accepted already, and some may run.
+            self.cancel(run_id, ids.values(), "its submission was interrupted")
+            message = f"the submission of run {run_id} was interrupted; its jobs are cancelled"
+            raise SubmissionError(message, interrupted=True) from error
 
     def _insert(self, run_id: str, plan: Plan, ids: Mapping[str, str]) -> None:
         vcpus, memory = self._limits()
@@ -200,8 +205,10 @@ class LocalBackend:
 
     def find(self, run_id: str, plan: Plan, known: Mapping[str, str]) -> dict[str, str]:
         """Return the ids of the plan's jobs, if they were added: all of them or none."""
-        found = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
-        return {job.name: f"{run_id}-{job.slug}" for job in plan.jobs} if found else {}
+        return {job.name: f"{run_id}-{job.slug}" for job in plan.jobs} if self._knows(run_id) else {}
+
+    def _knows(self, run_id: str) -> bool:
+        return self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is not None
 
     # Watching
 
@@ -260,6 +267,12 @@ class LocalBackend:
 
     def resume(self, run_id: str) -> None:
         """Let a held run go on, with a new engine where there is none."""
+        if not self._knows(run_id):
+            message = (
+                f"the local engine knows nothing of run {run_id}: {self.directory} may have been emptied. "
+                f"End it by `ezbatch cancel {run_id}`, then run what was not done by `ezbatch retry {run_id}`."
+            )
+            raise EngineError(message)
         self._request("resume", run_id, [], "")
 
     def cancel(self, run_id: str, job_ids: Collection[str], reason: str) -> None:

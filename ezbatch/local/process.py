@@ -42,7 +42,16 @@ class _Lock:
     size = 1024
 
     def __init__(self, directory: Path) -> None:
-        self.descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        self.path = directory / _LOCK
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file still stands where others look for it: the directory may have been removed and made anew."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), self.path.stat())
+        except OSError:
+            return False
 
     def take(self) -> bool:
         # Whoever asks whether there is an engine holds the lock for a moment, which must not pass for one.
@@ -52,6 +61,8 @@ class _Lock:
             except BlockingIOError:
                 time.sleep(0.01)
             else:
+                if not self.in_place:
+                    return False
                 self.say("")
                 return True
         return False
@@ -127,7 +138,7 @@ def main(directory: Path) -> int:
             # more; one of the two sees the other.
             engine.close()
             lock.release()
-            if not _work(directory):
+            if not lock.in_place or not _work(directory):
                 break
     except BaseException as error:
         log.exception("the engine stops")

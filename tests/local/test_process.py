@@ -9,20 +9,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from ezbatch import (
+    EngineError,
     EZBatchRun,
     JobState,
+    Plan,
     RunInterruptedError,
     Settings,
     StateDirectoryError,
     runs,
 )
 from ezbatch.local import process
+from ezbatch.local.backend import LocalBackend
 from tests.containers import missing
 from tests.contract.rig import PATIENCE, LocalRig, environment_of, kill, until
 
@@ -281,6 +284,59 @@ def test_a_state_directory_that_was_emptied(rig: LocalRig) -> None:
     assert again.state == "INTERRUPTED"
     assert "may have been emptied" in again.interruption
     assert again.jobs["done"].state is SUCCEEDED, "what was seen is still known"
+    with pytest.raises(EngineError, match="ezbatch cancel"):
+        again.resume()
+    again = EZBatchRun.attach(run.id, settings=rig.settings)
+    assert again.cancel().state == "CANCELLED", "nobody is left to end its jobs, so it ends by itself"
+    assert EZBatchRun.attach(run.id, settings=rig.settings).state == "CANCELLED"
+    rig.gate().open()
+    retried = again.retry().wait(PATIENCE)
+    assert retried.state == "SUCCEEDED"
+    assert set(retried.jobs) == {"running", "later", "last"}
+
+
+class Interrupted(LocalBackend):
+    """A place where the person presses Ctrl-C as the jobs are handed over; ``when`` says how far that has got."""
+
+    when = ""
+
+    def submit(
+        self, run_id: str, plan: Plan, accepted: Mapping[str, str], record: Callable[[Mapping[str, str]], None]
+    ) -> None:
+        def interrupted(ids: Mapping[str, str]) -> None:
+            if self.when == "after recording":
+                record(ids)
+            raise KeyboardInterrupt
+
+        super().submit(run_id, plan, accepted, record if self.when == "after adding" else interrupted)
+
+    def _start(self) -> None:
+        first, self.when = self.when, ""
+        super()._start()
+        if first == "after adding":
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("when", "said", "state"),
+    [
+        ("before recording", "Nothing was submitted", "CANCELLED"),
+        ("after recording", "ezbatch cancel", "INTERRUPTED"),
+        ("after adding", "its jobs are cancelled", "CANCELLED"),
+    ],
+)
+def test_an_interrupted_submission_says_what_was_done(rig: LocalRig, when: str, said: str, state: str) -> None:
+    from ezbatch.run import submit
+
+    place = Interrupted(rig.settings)
+    place.when = when
+    with pytest.raises(KeyboardInterrupt, match=said):
+        submit(rig.workflow({"a": "sleep 600"}), settings=rig.settings, backend=place)
+    [run] = runs(settings=rig.settings)
+    until(lambda: run.refresh().state == state)
+    if state == "INTERRUPTED":
+        assert run.cancel().state == "CANCELLED"
+    assert not rig.processes(run)
 
 
 def test_an_engine_does_not_bring_back_a_state_directory_that_was_removed(rig: LocalRig) -> None:
@@ -291,6 +347,22 @@ def test_an_engine_does_not_bring_back_a_state_directory_that_was_removed(rig: L
     shutil.rmtree(rig.settings.state_directory)
     until(lambda: not rig.engines())
     assert not rig.settings.state_directory.exists()
+
+
+def test_an_engine_leaves_a_state_directory_that_was_made_anew_to_another(rig: LocalRig) -> None:
+    directory = rig.settings.state_directory / "local"
+    directory.mkdir(parents=True)
+    hasty = HASTY.replace("LINGER = 0", "LINGER = 2")
+    subprocess.run([sys.executable, "-c", hasty, str(directory)], check=True)
+    [first] = rig.engines()
+    shutil.rmtree(rig.settings.state_directory)
+    gate = rig.gate()
+    run = rig.submit(rig.workflow({"a": gate.wait}))
+    gate.reached()
+    until(lambda: first not in rig.engines(), "the end of the engine of what was removed")
+    assert run.refresh().state == "RUNNING", "it did not take the run for its own"
+    gate.open()
+    assert run.wait(PATIENCE).state == "SUCCEEDED"
 
 
 @pytest.fixture
