@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ezbatch.run import EZBatchRun
 
-__all__ = ["Progress", "glyph", "shown"]
+__all__ = ["Progress", "counts_text", "glyph", "shown"]
 
 #: Called with the run after every look, and now and then while it is being submitted.
 Progress = Callable[["EZBatchRun"], None]
@@ -31,6 +31,15 @@ GLYPHS = {
 def glyph(state: str) -> str:
     """Return a state's sign."""
     return GLYPHS.get(str(state), "·")
+
+
+def counts_text(run: EZBatchRun) -> str:
+    """Return in a line how many of a run's jobs are in each state, and how many were never submitted."""
+    parts = [f"{glyph(state.value)} {count} {state.value.lower()}" for state, count in run.counts.items()]
+    left = run.unsubmitted
+    if left:
+        parts.append(f"· {left} not submitted")
+    return "  ".join(parts)
 
 
 @contextlib.contextmanager
@@ -75,10 +84,7 @@ def _bar() -> Iterator[Progress]:
         else:
             jobs = run.jobs
             done = sum(1 for report in jobs.values() if report.state.terminal)
-            states = "  ".join(
-                f"{glyph(state.value)} {count} {state.value.lower()}" for state, count in run.counts.items()
-            )
-            bar.update(task, description=run.id, total=len(jobs), completed=done, states=states)
+            bar.update(task, description=run.id, total=len(jobs), completed=done, states=counts_text(run))
 
     try:
         yield show

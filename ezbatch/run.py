@@ -294,11 +294,17 @@ class EZBatchRun:
 
     @property
     def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state, those in none left out."""
+        """How many jobs are in each state, those in none left out; what was never submitted is in none."""
         counts: dict[JobState, int] = {}
         for report in self.jobs.values():
-            counts[report.state] = counts.get(report.state, 0) + 1
+            if report.job_id:
+                counts[report.state] = counts.get(report.state, 0) + 1
         return {state: counts[state] for state in JobState if state in counts}
+
+    @property
+    def unsubmitted(self) -> int:
+        """How many jobs were not submitted, joins left out: some while that goes on, or where it broke off."""
+        return sum(1 for report in self.jobs.values() if not report.job_id)
 
     @property
     def notes(self) -> list[str]:
@@ -348,10 +354,16 @@ class EZBatchRun:
                 culprits[job.name] = culprit
                 if culprit and report.reason == _BLOCKED:
                     report = dataclasses.replace(report, reason=f"{_BLOCKED}: {culprit}")
-            if report is None and not job_id and self._record.state in TERMINAL:
-                report = JobReport(job.name, "", JobState.FAILED, reason="it was never submitted", cancelled=True)
-            reports[job.name] = report or JobReport(job.name, job_id, JobState.SUBMITTED)
+            reports[job.name] = report or self._unseen(job.name, job_id)
         return reports
+
+    def _unseen(self, name: str, job_id: str) -> JobReport:
+        """Return the report of a job that was never looked at."""
+        if not job_id and self._record.state in TERMINAL:
+            return JobReport(name, "", JobState.FAILED, reason="it was never submitted", cancelled=True)
+        if not job_id and self.interruption:
+            return JobReport(name, "", JobState.SUBMITTED, reason="it is not submitted yet")
+        return JobReport(name, job_id, JobState.SUBMITTED)
 
     def __repr__(self) -> str:
         return f"<EZBatchRun {self.id} {self.state} on {self.queue}>"
@@ -797,7 +809,10 @@ class EZBatchRun:
         JobNotFoundError
             If the run has no such job or child.
         """
-        return self._source(job)()
+        report = self._source(job)()
+        if report.reason == _BLOCKED and job in self._planned:
+            return self._reports()[job]
+        return report
 
     def _source(self, job: str) -> Source:
         """Return what reports on a job or child; a job that is called like another's child is meant before it."""
@@ -812,15 +827,14 @@ class EZBatchRun:
         return self._child(array, self._position(planned, int(index)))
 
     def _report(self, name: str) -> JobReport:
-        _job_id, report = self._jobs_known().get(name, ("", None))
-        if report is None or report.state is JobState.BLOCKED:
-            return self._reports()[name]
-        return report
+        # Without the job that blocked it: to find that takes a look at every job, and logs ask this of every job.
+        job_id, report = self._jobs_known().get(name, ("", None))
+        return report or self._unseen(name, job_id)
 
     def _child(self, array: str, position: int) -> Source:
         name = f"{array}:{self._own_index(array, position)}"
         if self._planned[array].array_size is None:
-            return lambda: dataclasses.replace(self._report(array), name=name)
+            return lambda: dataclasses.replace(self.report(array), name=name)
 
         def look() -> JobReport:
             job_id = self._report(array).job_id

@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from ezbatch import EZBatchJob, EZBatchRun, EZBatchWorkflow, JobFailedError, JobReport, JobState, plan
+from ezbatch import (
+    EZBatchJob,
+    EZBatchRun,
+    EZBatchWorkflow,
+    JobFailedError,
+    JobReport,
+    JobState,
+    Settings,
+    plan,
+    runs,
+)
 from ezbatch.ledger import Ledger, RunRecord
+from ezbatch.progress import counts_text
 
 PARENTS = [f"p{i}" for i in range(30)]
 
@@ -58,3 +69,37 @@ def test_jobs_that_wait_or_were_only_accepted_explain_themselves(tmp_path: Path)
     assert "waits for other jobs (p" in str(run.explain("end"))
     assert "and 25 more" in str(run.explain("end"))
     assert run.raise_for_status() is run
+
+
+def test_jobs_that_were_never_submitted_are_in_no_state(tmp_path: Path) -> None:
+    jobs = dict.fromkeys([*PARENTS, "end"], EZBatchJob("i", ["true"]))
+    workflow = EZBatchWorkflow("w", jobs, {"end": PARENTS})
+    made = plan(workflow, "queue")
+    ledger = Ledger(tmp_path)
+    record = RunRecord("w-aaaaaa", "w", "queue", "SUBMITTING", 1.0, None, None, None)
+    ledger.add(record, workflow.to_json(), made.to_json())
+    ledger.accepted(record.id, {name: f"id-{name}" for name in PARENTS[:10]})
+    run = EZBatchRun(record, ledger).refresh()
+    assert run.state == "INTERRUPTED"
+    assert run.counts == {JobState.SUBMITTED: 10}
+    assert run.unsubmitted == 21
+    assert counts_text(run).endswith("10 submitted  · 21 not submitted")
+    assert run.report("end").reason == "it is not submitted yet"
+    ledger.update(record.id, state="CANCELLED", finished=2.0, cancelled="it could not be submitted")
+    [run] = runs(settings=Settings(state_directory=tmp_path))
+    assert run.counts == {JobState.SUBMITTED: 10}, "what was never handed over has not failed"
+    assert run.report("end").reason == "it was never submitted"
+
+
+def test_a_job_that_aws_calls_blocked_says_by_which_also_when_asked_alone(tmp_path: Path) -> None:
+    run = remembered(
+        tmp_path,
+        {
+            "others": (JobState.FAILED, "Essential container in task exited"),
+            "join": (JobState.BLOCKED, "Dependent Job failed"),
+            "end": (JobState.BLOCKED, "Dependent Job failed"),
+        },
+        "FAILED",
+    )
+    assert run.report("end") == run.jobs["end"]
+    assert run.report("end").reason.startswith("Dependent Job failed: p")

@@ -185,6 +185,7 @@ def test_a_long_chain_ends_at_once_when_its_first_job_fails(machine: Machine) ->
     machine.finish(run)
     assert run.counts == {FAILED: 1, BLOCKED: 4_999}
     assert run.jobs["j4999"].reason == "Dependent Job failed: j0"
+    assert list(run.logs()) == [], "for each job a look at itself alone, or this would not end"
 
 
 def test_a_long_chain_can_be_cancelled(machine: Machine, tmp_path: Path) -> None:
