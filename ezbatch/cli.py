@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -29,7 +30,7 @@ from ezbatch.errors import (
     WorkflowFileError,
 )
 from ezbatch.options import MAX_COST, add_job_options, job_from
-from ezbatch.progress import glyph
+from ezbatch.progress import counts_text, glyph
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +63,7 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code."""
+    _make_streams_usable()
     parser = _parser()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
@@ -75,10 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     arguments.command = command
     try:
-        return int(arguments.act(arguments))
+        code = int(arguments.act(arguments))
+        sys.stdout.flush()  # here, where what goes wrong with it is told
     except KeyboardInterrupt as error:
-        # The shell's own ^C stands on that line. A submission that was interrupted says what was done.
-        _say(f"\nezbatch: {error}" if str(error) else "")
+        # The terminal's own ^C stands on that line. A submission that was interrupted says what was done.
+        _say(f"\nezbatch: {str(error) or 'interrupted'}")
         return DETACHED
     except BrokenPipeError:
         # The reader (head, less) has gone. Nothing more can be said, not even when Python closes the stream.
@@ -87,6 +90,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EZBatchError, OSError) as error:
         _say(f"ezbatch: {_message(error)}")
         return _exit_code(error)
+    return code
+
+
+def _make_streams_usable() -> None:
+    """Let output go nowhere where it was closed (``>&-``), and let what its encoding lacks be a ``?``."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 _EXIT_CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = (
@@ -105,7 +119,8 @@ def _exit_code(error: Exception) -> int:
 
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, EZBatchError) and error.strerror:
-        return f"{error.filename or 'file'}: {error.strerror}"
+        # Without a file it was the output that could not be written.
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
@@ -170,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     made.add_argument("-o", "--output", metavar="FILE", help="write .svg, .png or .dot instead of printing text")
 
     made = add("ls", _ls, "list the runs, newest first")
-    made.add_argument("-n", "--limit", type=int, default=20, metavar="N", help="how many (default: 20; 0 for all)")
+    made.add_argument("-n", "--limit", type=_count, default=20, metavar="N", help="how many (default: 20; 0 for all)")
     as_json(made)
 
     made = add("status", _status, "show a run's jobs")
@@ -181,13 +196,13 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     of_last_run(made)
     made.add_argument("job", metavar="JOB", nargs="?", help="a job, or an array's child such as align:3 (default: all)")
     made.add_argument("-f", "--follow", action="store_true", help="go on until the jobs have ended")
-    made.add_argument("--tail", type=int, metavar="N", help="only the last N lines of each job")
+    made.add_argument("--tail", type=_count, metavar="N", help="only the last N lines of each job")
     made.add_argument("-T", "--timestamps", action="store_true", help="begin each line with its time (UTC)")
     as_json(made)
 
     made = add("wait", _wait, "wait until a run has ended; Ctrl-C leaves it running")
     of_last_run(made)
-    made.add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting after this long")
+    made.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up waiting after this long")
     made.add_argument("--cancel-stuck", action="store_true", help="cancel what has been stuck for ten minutes")
     as_json(made)
 
@@ -234,6 +249,24 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     return parser
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        message = f"{text!r} is no whole number of 0 or more"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        message = f"{text!r} is no number of seconds"
+        raise argparse.ArgumentTypeError(message)
+    return value
+
+
 class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
@@ -268,9 +301,13 @@ def _plain(value: object) -> object:
 def _console() -> Console:
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # main knows what to do; rich would exit with the code of a run that failed
+
     # Piped tables are for programs and log files, which have no width.
     width = None if sys.stdout.isatty() else 160
-    return Console(markup=False, highlight=False, width=width, soft_wrap=False)
+    return Piped(markup=False, highlight=False, width=width, soft_wrap=False)
 
 
 def _clean(text: str) -> str:
@@ -307,7 +344,12 @@ _STYLES = {
 }
 
 
-def _job_row(run: EZBatchRun, report: JobReport) -> dict[str, Any]:
+def _job_rows(run: EZBatchRun) -> list[dict[str, Any]]:
+    parents = run.parents  # of all jobs at once: they are made anew each time
+    return [_job_row(report, parents.get(report.name, ())) for report in run.jobs.values()]
+
+
+def _job_row(report: JobReport, parents: Sequence[str]) -> dict[str, Any]:
     return {
         "job": report.name,
         "state": report.state.value,
@@ -322,7 +364,7 @@ def _job_row(run: EZBatchRun, report: JobReport) -> dict[str, Any]:
         else {str(state): count for state, count in report.children.items()},
         "cancelled": report.cancelled,
         "job_id": report.job_id,
-        "after": list(run.parents.get(report.name, ())),
+        "after": list(parents),
     }
 
 
@@ -337,11 +379,8 @@ def _run_row(run: EZBatchRun) -> dict[str, Any]:
         "finished": run.finished,
         "retry_of": run.retry_of,
         "counts": {str(state): count for state, count in run.counts.items()},
+        "not_submitted": run.unsubmitted,
     }
-
-
-def _counts_text(run: EZBatchRun) -> str:
-    return "  ".join(f"{glyph(state.value)} {count} {state.value.lower()}" for state, count in run.counts.items())
 
 
 def _print_status(run: EZBatchRun) -> None:
@@ -378,7 +417,7 @@ def _print_status(run: EZBatchRun) -> None:
         why = Text(_clean(_why(report, waits, found.get(report.name))))
         table.add_row(state, name, attempt, _took(report.started, report.stopped), why)
     console.print(table)
-    console.print(_counts_text(run))
+    console.print(counts_text(run))
 
 
 _UNWELL = ("FAILED", "BLOCKED", "RUNNABLE")
@@ -403,6 +442,12 @@ def _why(report: JobReport, waits: Sequence[str], found: Explanation | None) -> 
     return report.reason
 
 
+def _failure(report: JobReport) -> str:
+    """Return why a job has failed, with its exit code: AWS has the same words for every command that failed."""
+    code = "" if report.exit_code in (None, 0) else f"exit code {report.exit_code}"
+    return f"{report.reason} ({code})" if code and code not in report.reason else report.reason
+
+
 class _Watcher:
     """Says what changes while a person waits: a line when something has, failures at once."""
 
@@ -424,8 +469,8 @@ class _Watcher:
         for report in run.jobs.values():
             if report.state.value == "FAILED" and report.name not in self.failed:
                 self.failed.add(report.name)
-                _say(f"  {self.elapsed()}  {glyph('FAILED')} {_clean(report.name)} failed: {_clean(report.reason)}")
-        text = _counts_text(run)
+                _say(f"  {self.elapsed()}  {glyph('FAILED')} {_clean(report.name)} failed: {_clean(_failure(report))}")
+        text = counts_text(run)
         ended = run.state in ("SUCCEEDED", "FAILED", "CANCELLED")
         if text != self.last_text and (ended or time.monotonic() - self.last_line >= self.every):
             self.last_text, self.last_line = text, time.monotonic()
@@ -492,10 +537,10 @@ def _waited(run: EZBatchRun, arguments: argparse.Namespace, timeout: float | Non
         _say(f"\ndetached; run {run.id} goes on. Come back: ezbatch attach {run.id}   End it: ezbatch cancel {run.id}")
         return DETACHED
     if arguments.json:
-        _print_json({**_run_row(run), "jobs": [_job_row(run, report) for report in run.jobs.values()]})
+        _print_json({**_run_row(run), "jobs": _job_rows(run)})
         return OK if run.state == "SUCCEEDED" else RUN_FAILED
     run.raise_for_status()
-    _print(f"{glyph('SUCCEEDED')} {run.id} succeeded: {_counts_text(run)} in {_took(run.created, run.finished)}")
+    _print(f"{glyph('SUCCEEDED')} {run.id} succeeded: {counts_text(run)} in {_took(run.created, run.finished)}")
     return OK
 
 
@@ -580,7 +625,7 @@ def _ls(arguments: argparse.Namespace) -> int:
     for run in found:
         state = Text(run.state, style=_STYLES.get(run.state, ""))
         took = _took(run.created, run.finished)
-        table.add_row(run.id, state, _clean(run.queue), _ago(run.created), took, _counts_text(run))
+        table.add_row(run.id, state, _clean(run.queue), _ago(run.created), took, counts_text(run))
     _console().print(table)
     return OK
 
@@ -591,8 +636,8 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         whys = _explained(run)
         jobs = [
-            {**_job_row(run, report), "why": dataclasses.asdict(whys[name]) if name in whys else None}
-            for name, report in run.jobs.items()
+            {**row, "why": dataclasses.asdict(whys[row["job"]]) if row["job"] in whys else None}
+            for row in _job_rows(run)
         ]
         _print_json({**_run_row(run), "jobs": jobs})
         return OK
@@ -671,7 +716,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
         _print_json(_run_row(run))
     else:
         what = ", ".join(arguments.job) if arguments.job else run.id
-        _print(f"{what}: asked to end" if arguments.job else f"{run.id}: {run.state}   {_counts_text(run)}")
+        _print(f"{what}: asked to end" if arguments.job else f"{run.id}: {run.state}   {counts_text(run)}")
     return OK
 
 

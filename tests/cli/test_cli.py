@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ezbatch import EZBatchJob, EZBatchWorkflow
+from ezbatch.preloader import EXIT_DOWNLOAD
 
 Done = subprocess.CompletedProcess[str]
 COMMAND = (sys.executable, "-m", "ezbatch.cli")
@@ -151,6 +152,10 @@ def test_submit_with_mounts_copies_them(
         (("submit", "-m", "lots", "--", "true"), 2, "write 8G"),
         (("submit", "-c", "3", "--", "true"), 2, "vcpus=2"),
         (("submit", "-p", "fargat", "--", "true"), 2, "did you mean 'FARGATE'"),
+        (("logs", "--tail", "-1"), 2, "'-1' is no whole number of 0 or more"),
+        (("ls", "-n", "-3"), 2, "'-3' is no whole number of 0 or more"),
+        (("wait", "--timeout", "nan"), 2, "'nan' is no number of seconds"),
+        (("wait", "--timeout=-1"), 2, "'-1' is no number of seconds"),
     ],
 )
 def test_what_is_wrong_is_said(ezbatch: Callable[..., Done], words: tuple[str, ...], code: int, said: str) -> None:
@@ -220,6 +225,57 @@ def test_a_reader_that_leaves_is_no_error(ezbatch: Callable[..., Done], tmp_path
         ["sh", "-c", f"{words} logs @last | head -n 1"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+LOOKS = ("ls", "status", "logs", "explain", "ls --json", "status --json", "wait")
+
+
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", ">&- 2>&-", "| head -c 0"])
+def test_nobody_who_reads_is_no_error(ezbatch: Callable[..., Done], tmp_path: Path, redirected: str) -> None:
+    ezbatch("submit", "-n", "one", "--wait", "--", "echo one")
+    words = " ".join(COMMAND)
+    for look in LOOKS:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", f"{words} {look} {redirected}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = "" if look == "wait" or "2>" in redirected else done.stderr
+        assert (done.returncode, said) == (0, ""), look
+
+
+def test_output_that_cannot_be_written_is_told(ezbatch: Callable[..., Done], tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    ezbatch("submit", "-n", "one", "--wait", "--", "echo one")
+    words = " ".join(COMMAND)
+    for look in LOOKS:
+        done = subprocess.run(
+            ["sh", "-c", f"{words} {look} >/dev/full"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 4, look
+        assert done.stderr.splitlines()[-1] == "ezbatch: No space left on device"
+
+
+def test_an_encoding_without_the_signs_of_the_states_will_do(
+    ezbatch: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert "succeeded" in ezbatch("submit", "-n", "é", "--wait", "--", "echo é").stdout
+    for look in ("ls", "status", "logs", "wait"):
+        assert "Traceback" not in ezbatch(look).stderr
+    assert "? SUCCEEDED  ?" in ezbatch("status").stdout
+
+
+def test_a_failure_is_told_with_its_exit_code(ezbatch: Callable[..., Done]) -> None:
+    mounts = ("-r", "s3://bucket/not-there", "in.txt")
+    said = ezbatch("submit", "-n", "copies", *mounts, "--wait", "--", "true", check=1).stderr
+    [line] = [line for line in said.splitlines() if "copies failed" in line]
+    assert line.endswith(f"(exit code {EXIT_DOWNLOAD})")
+    said = ezbatch("submit", "-n", "own", "--wait", "--", "exit 7", check=1).stderr
+    assert said.count("own failed: exit code 7\n") == 1
 
 
 def test_names_cannot_move_the_cursor_or_style_the_table(ezbatch: Callable[..., Done], tmp_path: Path) -> None:
