@@ -286,7 +286,12 @@ def _mount_words(mount: S3Mount, *, is_read: bool) -> tuple[str, str, str, str, 
     if recursive == "auto" and said.recursive:
         recursive = "yes"
     sse, kms = mount.sse or said.sse, mount.sse_kms_key_id or said.kms
-    return (mount.source, mount.destination, recursive, sse, kms, said.packed())
+    return (_address(mount.source), _address(mount.destination), recursive, sse, kms, said.packed())
+
+
+def _address(text: str) -> str:
+    """Write an access point's ARN so that no slash is before the key: all clients take a colon as well."""
+    return re.sub(r"^(s3://arn:[^/]*:accesspoint)/", r"\1:", text)
 
 
 def _array_text(axes: Sequence[Sequence[Mapping[str, str]]]) -> str:

@@ -9,6 +9,9 @@
 #
 # A client's word that all went well is not believed. What should have been copied is listed, and each file or object
 # is looked at afterwards and must have the listed size; s5cmd, for one, ends with 0 when there was nothing left to do.
+# Nor is it believed that the source stayed as it was: what is replaced while its parts are copied would be a mixture, of
+# the right size. So the source is looked at again, too: ETags of what is big enough to be fetched in parts, and when a
+# local file was last changed. An object that an earlier job left there cannot pass for this one's output then, either.
 #
 # Below, a listing is lines of SIZE, a tab and a name relative to the prefix or directory. s5cmd and the AWS CLI would
 # each read more into a path than stands there (`*`, `?`), so nothing but --raw words and S3 keys reach them, and paths
@@ -95,7 +98,7 @@ s3_begin() {
 		;;
 	esac
 	# A name that the job exports, too, would be handed to each client, and these grow too long for that.
-	unset list lines ours sizes
+	unset list lines ours said sizes was
 	url=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL-}}
 	eval "set -- $3"
 	flags=${1-} words=${2-} filters=${3-}
@@ -125,6 +128,11 @@ s3_do() {
 	why=$("$@" 2>&1 >/dev/null) || s3_kind
 }
 
+# s3_ask COMMAND...: run it; what it says goes to why.
+s3_ask() {
+	why=$("$@" 2>&1) || s3_kind
+}
+
 s3_s5() { s5cmd $flags "$@"; }
 
 s3_aws() { LC_ALL=C.UTF-8 aws ${url:+"--endpoint-url=$url"} "$@" $flags; }
@@ -136,19 +144,17 @@ s3_python() {
 	return "$1"
 }
 
-# s3_size: sets size, the object's.
+# s3_size: sets size, the object's, and said, which is another when the object is.
 s3_size() {
 	if [ "$ez_client" = aws ]; then
-		why=$(s3_aws s3api head-object --bucket "$bucket" "--key=$key" --query ContentLength --output text 2>&1)
+		s3_ask s3_aws s3api head-object --bucket "$bucket" "--key=$key" --query '[ContentLength,ETag]' --output text
 	else
-		why=$(s3_s5 head --raw "s3://$bucket/$key" 2>&1)
-	fi || {
-		s3_kind
-		return
-	}
+		s3_ask s3_s5 head --raw "s3://$bucket/$key"
+	fi || return
 	# The last line, since there may be warnings before it. s5cmd gives JSON and leaves out a size of 0. No string in it
 	# can hold what is looked for: its quotes would have backslashes.
-	size=${why##*"$ez_nl"}
+	said=${why##*"$ez_nl"}
+	size=$said
 	case $size in
 	*',"size":'[0-9]*) size=${size#*',"size":'} ;;
 	*\}) size=0 ;;
@@ -160,9 +166,9 @@ s3_size() {
 # s3_lines: what is below the prefix `key`, as the client prints it.
 s3_lines() {
 	if [ "$ez_client" = aws ]; then
-		s3_aws s3api list-objects-v2 --bucket "$bucket" "--prefix=$key" --query 'Contents[].[Size,Key]' --output text
+		s3_aws s3api list-objects-v2 --bucket "$bucket" "--prefix=$key" --query 'Contents[].[Size,Key,ETag]' --output text
 	else
-		s3_s5 ls "s3://$bucket/$key*"
+		s3_s5 ls -e "s3://$bucket/$key*"
 	fi
 }
 
@@ -199,11 +205,14 @@ s3_parse() {
 		[0-9][0-9][0-9][0-9]/??/??' '??:??:??' '*)
 			line=${line#???????????????????}
 			line=${line#"${line%%[! ]*}"}
+			# The ETag.
+			line=${line#"${line%%[ ]*}"}
+			line=${line#"${line%%[! ]*}"}
 			line=${line%%[!0-9]*}$ez_tab$cut${line#*[0-9]  }
 			;;
 		# Nothing, for the AWS CLI; and an empty folder, as consoles make it, for s5cmd.
 		None | '          '*' DIR  '*/) continue ;;
-		[0-9]*"$ez_tab"*) ;;
+		[0-9]*"$ez_tab"*"$ez_tab"*) line=${line%"$ez_tab"*} ;;
 		*)
 			s3_no "a key below $key holds a newline, which only boto3 can copy" || return
 			;;
@@ -223,6 +232,56 @@ s3_parse() {
 		[ -z "$filters" ] || s3_keep "$name" || continue
 		printf '%s\n' "${line%%"$ez_tab"*}$ez_tab$name"
 	done
+}
+
+# s3_folders: of the lines in why, name the keys that end with / but are not empty as folders are. The AWS CLI's lines are
+# those of its list, those of s5cmd are JSON, where no string can hold what is looked for.
+s3_folders() {
+	IFS=$ez_nl
+	set -f
+	for line in $why; do
+		case $line in
+		[1-9]*"$ez_tab"*/"$ez_tab"*)
+			name=${line#*"$ez_tab"}
+			name=${name%"$ez_tab"*}
+			;;
+		*'","type":"directory","size":'*)
+			name=${line#*"//$bucket/"}
+			name=${name%%'","'*}
+			;;
+		*) continue ;;
+		esac
+		name=${name#"$key"}
+		[ -z "$filters" ] || s3_keep "$name" || continue
+		s3_no "the key $key$name ends with / but is not empty: it cannot be a file, and --exclude can leave it out"
+		return
+	done
+}
+
+# s3_whole: are all keys that hold something such as can be files?
+s3_whole() {
+	case $lines in
+	*' DIR  '*) s3_ask s3_s5 --json ls "s3://$bucket/$key*" || return ;;
+	*/"$ez_tab"*) why=$lines ;;
+	*) return 0 ;;
+	esac
+	why=$(s3_folders)
+}
+
+# s3_parts SIZES: is one of these big enough for a client to fetch it in parts? Less comes in one answer.
+s3_parts() {
+	case $1 in *[0-9][0-9][0-9][0-9][0-9][0-9][0-9]"$ez_tab"*) ;; *) return 1 ;; esac
+}
+
+# s3_still: is every object of the list what it was when it was listed?
+s3_still() {
+	s3_parts "$list" || return 0
+	s3_ask s3_lines || return
+	# Those that are listed no more.
+	lines=$(printf '%s\n' "$lines" "$why" "$why" | sort | uniq -u)
+	list=$(s3_parse)
+	why="$key${list##*"$ez_tab"} changed while it was copied"
+	[ -z "$list" ]
 }
 
 # s3_keep NAME: whether --include and --exclude, of which the last that fits counts, leave it.
@@ -273,9 +332,10 @@ s3_walk() {
 	s3_sizes "$@"
 }
 
+# s3_sizes PREFIX NAME...: a line of the list for each, and one that says when it was last changed.
 s3_sizes() {
 	shift
-	[ "$#" -eq 0 ] || stat -Lc "%s$ez_tab%n" -- "$@"
+	[ "$#" -eq 0 ] || stat -Lc "%s$ez_tab%n$ez_nl=%z$ez_tab%n" -- "$@"
 }
 
 # s3_quoted TEXT: sets quoted, as s5cmd run and eval read it.
@@ -298,6 +358,7 @@ s3_batch() {
 	s3_quoted "s3://$bucket/$key"
 	theirs=${quoted%\'}
 	for line in $list; do
+		case $line in =*) continue ;; esac
 		s3_quoted "${line#*"$ez_tab"}"
 		quoted=${quoted#\'}
 		if [ "$1" = get ]; then
@@ -394,7 +455,12 @@ s3_get() {
 				s3_do s3_s5 cp --raw "s3://$bucket/$key" "$here" || return
 			fi
 			why='the copy and its source differ in size'
-			[ -f "$here" ] && [ "$(stat -Lc %s -- "$here")" = "$size" ]
+			[ -f "$here" ] && [ "$(stat -Lc %s -- "$here")" = "$size" ] || return
+			s3_parts "$size$ez_tab" || return 0
+			was=$said
+			s3_size || return
+			why='it changed while it was copied'
+			[ "$said" = "$was" ]
 			return
 		fi
 		[ "$why" = 'no such object' ] || return "$found"
@@ -405,6 +471,7 @@ s3_get() {
 		why='no such object, but objects below it: recursive=True copies those'
 		return 2
 	fi
+	s3_whole || return
 	why='no objects under this prefix'
 	[ "$what" = tree ] || why='no such object'
 	[ -n "$list" ] || return 2
@@ -425,7 +492,16 @@ s3_get() {
 		s3_do s3_run get || return
 	fi
 	why='a copy and its source differ in size'
-	s3_arrived
+	s3_arrived && s3_still
+}
+
+# s3_files: sizes and names of what is to be uploaded, and when it was last changed.
+s3_files() {
+	if [ "$what" = tree ]; then
+		cd "$here/" && s3_walk ''
+	else
+		s3_sizes . "$here"
+	fi
 }
 
 # s3_unsure: the upload went well, but not the look at it.
@@ -464,33 +540,35 @@ s3_put() {
 		return
 		;;
 	esac
-	eval "set -- $words"
-	if [ "$what" = object ]; then
-		if [ "$ez_client" = aws ]; then
-			s3_do s3_aws s3 cp --only-show-errors "$here" "s3://$bucket/$key" "$@" || return
-		else
-			s3_do s3_s5 cp --raw "$@" "$here" "s3://$bucket/$key" || return
-		fi
-		s3_size || s3_unsure || return
-		why='the copy and its source differ in size'
-		[ "$(stat -Lc %s -- "$here")" = "$size" ]
-		return
-	fi
-	list=$(cd "$here/" && s3_walk '') || {
-		why=${list##*"$ez_nl"}
+	ours=$(s3_files) || {
+		why=${ours##*"$ez_nl"}
 		return 2
 	}
 	why='nothing was produced: the directory is empty'
-	[ -n "$list" ] || return 2
-	if [ "$ez_client" = aws ]; then
+	[ -n "$ours" ] || return 2
+	list=$ours
+	eval "set -- $words"
+	if [ "$what$ez_client" = objectaws ]; then
+		s3_do s3_aws s3 cp --only-show-errors "$here" "s3://$bucket/$key" "$@"
+	elif [ "$what" = object ]; then
+		s3_do s3_s5 cp --raw "$@" "$here" "s3://$bucket/$key"
+	elif [ "$ez_client" = aws ]; then
 		eval "set -- $words $filters"
-		s3_do s3_aws s3 cp --only-show-errors --recursive "$here/" "s3://$bucket/$key" "$@" || return
+		s3_do s3_aws s3 cp --only-show-errors --recursive "$here/" "s3://$bucket/$key" "$@"
 	else
-		s3_do s3_run put || return
+		s3_do s3_run put
 	fi
-	ours=$list
-	s3_list || s3_unsure || return
-	why='a copy and its source differ in size'
-	# What is in both lists is there twice.
-	[ "$(printf '%s\n' "$ours" | wc -l)" -eq "$(printf '%s\n' "$ours" "$list" | sort | uniq -d | wc -l)" ]
+	set -- "$?" "$why"
+	why="$here changed while it was uploaded"
+	[ "$(s3_files)" = "$ours" ] || return
+	why=$2
+	[ "$1" -eq 0 ] || return "$1"
+	if [ "$what" = object ]; then s3_size; else s3_list; fi || s3_unsure || return
+	why='the copy and its source differ in size'
+	if [ "$what" = object ]; then
+		[ "${ours%%"$ez_tab"*}" = "$size" ]
+	else
+		# What is in both lists is there twice; ours has two lines for each file.
+		[ "$(printf '%s\n' "$ours" | wc -l)" -eq "$((2 * $(printf '%s\n' "$ours" "$list" | sort | uniq -d | wc -l)))" ]
+	fi
 }
