@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,6 +69,43 @@ def test_what_is_denied(bucket: Bucket, proxy: Proxy) -> None:
     found = write.check()
     assert (found.state, "could not be removed" in found.detail) == ("ok", True)
     assert found.remedy
+
+
+def test_who_may_list_need_not_be_who_may_read(bucket: Bucket, proxy: Proxy) -> None:
+    bucket.put("p/a")
+    proxy.fault = lambda request: "deny" if request.method == "GET" and request.key else ""
+    assert [S3Mount(bucket.uri(key), "in").check().state for key in ("p/", "p/a")] == ["denied", "denied"]
+
+
+def test_a_probe_that_can_be_neither_looked_at_nor_removed_is_named(bucket: Bucket, proxy: Proxy) -> None:
+    proxy.fault = lambda request: "deny" if request.method in ("HEAD", "DELETE") else ""
+    found = S3Mount("out", bucket.uri("q/")).check()
+    (probe,) = bucket.objects()
+    assert (found.state, bucket.uri(probe) in found.detail) == ("denied", True)
+
+
+def test_options_count_as_they_do_for_a_job(bucket: Bucket, proxy: Proxy) -> None:
+    bucket.put("p/a.txt")
+    none = S3Mount(bucket.uri("p/"), "in", options="--exclude '*.txt'").check()
+    assert (none.state, none.detail) == ("missing", "there are no objects under this prefix that the options leave")
+    options = "--recursive --exclude '*' --include '*.txt' --request-payer requester"
+    assert S3Mount(bucket.uri("p"), "in", options=options).check().detail == "1 object"
+    # As a file of ezbatch 0.1.0 has it.
+    options = "--quiet --sse aws:kms --sse-kms-key-id key --request-payer requester"
+    assert S3Mount("out", bucket.uri("q/"), options=options).check()
+    headers = [{name.lower(): value for name, value in request.headers.items()} for request in proxy.seen]
+    assert all(each.get("x-amz-request-payer") == "requester" for each in headers[1:])
+    (put,) = [each for each, request in zip(headers, proxy.seen, strict=True) if request.method == "PUT"]
+    assert put["x-amz-server-side-encryption"] == "aws:kms"
+    assert put["x-amz-server-side-encryption-aws-kms-key-id"] == "key"
+
+
+def test_the_first_page_may_hold_nothing_to_copy(bucket: Bucket) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: bucket.put(f"p/{n:04}.log", b""), range(1000)))
+    bucket.put("p/z.txt")
+    found = S3Mount(bucket.uri("p/"), "in", options="--exclude '*.log'").check()
+    assert (found.state, found.detail) == ("ok", "1 object")
 
 
 def test_nothing_is_left_where_versions_are_kept(bucket: Bucket) -> None:
