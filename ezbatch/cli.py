@@ -29,7 +29,7 @@ from ezbatch.errors import (
     WaitTimeoutError,
     WorkflowFileError,
 )
-from ezbatch.options import MAX_COST, add_job_options, job_from
+from ezbatch.options import MAX_COST, add_job_options, checked, job_from, parse_count, parse_seconds
 from ezbatch.progress import counts_text, glyph
 
 if TYPE_CHECKING:
@@ -185,7 +185,9 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     made.add_argument("-o", "--output", metavar="FILE", help="write .svg, .png or .dot instead of printing text")
 
     made = add("ls", _ls, "list the runs, newest first")
-    made.add_argument("-n", "--limit", type=_count, default=20, metavar="N", help="how many (default: 20; 0 for all)")
+    made.add_argument(
+        "-n", "--limit", type=checked(parse_count), default=20, metavar="N", help="how many (default: 20; 0 for all)"
+    )
     as_json(made)
 
     made = add("status", _status, "show a run's jobs")
@@ -196,13 +198,15 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     of_last_run(made)
     made.add_argument("job", metavar="JOB", nargs="?", help="a job, or an array's child such as align:3 (default: all)")
     made.add_argument("-f", "--follow", action="store_true", help="go on until the jobs have ended")
-    made.add_argument("--tail", type=_count, metavar="N", help="only the last N lines of each job")
+    made.add_argument("--tail", type=checked(parse_count), metavar="N", help="only the last N lines of each job")
     made.add_argument("-T", "--timestamps", action="store_true", help="begin each line with its time (UTC)")
     as_json(made)
 
     made = add("wait", _wait, "wait until a run has ended; Ctrl-C leaves it running")
     of_last_run(made)
-    made.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up waiting after this long")
+    made.add_argument(
+        "--timeout", type=checked(parse_seconds), metavar="SECONDS", help="give up waiting after this long"
+    )
     made.add_argument("--cancel-stuck", action="store_true", help="cancel what has been stuck for ten minutes")
     as_json(made)
 
@@ -247,24 +251,6 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands,
     made.add_argument("job", metavar="JOB", nargs="?", help="default: the one that needs attention most")
     as_json(made)
     return parser
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        message = f"{text!r} is no whole number of 0 or more"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        message = f"{text!r} is no number of seconds"
-        raise argparse.ArgumentTypeError(message)
-    return value
 
 
 class _Version(argparse.Action):

@@ -19,10 +19,13 @@ __all__ = [
     "OPTIONS",
     "Option",
     "add_job_options",
+    "checked",
     "job_from",
+    "parse_count",
     "parse_dollars",
     "parse_duration",
     "parse_memory",
+    "parse_seconds",
 ]
 
 #: What a job runs in when no image is named: it has sh and python3.
@@ -104,6 +107,32 @@ def parse_dollars(text: str) -> float:
     if not re.fullmatch(r"\$?(\d+(\.\d*)?|\.\d+)", text.strip(), re.ASCII):
         raise ValueError(f"{text!r} is no amount in US dollars: write 5 or 2.50")
     return float(text.strip().lstrip("$"))
+
+
+def parse_count(text: str) -> int:
+    """Return a whole number of 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If the text is none.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
+def parse_seconds(text: str) -> float:
+    """Return a finite number of seconds, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If the text is none.
+    """
+    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text, re.ASCII):
+        raise ValueError(f"{text!r} is no number of seconds")
+    return float(text)
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -195,7 +224,7 @@ OPTIONS: tuple[Option, ...] = (
 MAX_COST = Option(("--max-cost",), "max_cost", "refuse what could cost more on AWS", "DOLLARS", parse_dollars)
 
 
-def _checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Let argparse show the parser's own words; it has its own for ValueError."""
 
     def check(text: str) -> Any:  # noqa: ANN401 - what the parser returns
@@ -242,7 +271,7 @@ def add_job_options(parser: argparse.ArgumentParser, options: Iterable[Option] =
             # argparse shows the metavar as one word that repeats, which is what it is.
             settings.update(action=_Groups, nargs="+", words=option.words, metavar=" ".join(option.metavar))
         else:
-            settings["type"] = _checked(option.parse)
+            settings["type"] = checked(option.parse)
             if option.choices:
                 settings["choices"] = option.choices
             if option.many:

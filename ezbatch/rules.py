@@ -186,6 +186,9 @@ def _check_environment(job: EZBatchJob) -> Iterator[Problem]:
             yield Problem(spec.path("environment", name), "the value holds a NUL character", "Remove it")
         if _broken(name, value):
             yield Problem(spec.path("environment", name), *_BROKEN)
+    if job.preloader and "noexec" in job.environment.get("SHELLOPTS", ""):
+        what = "noexec makes bash, which is sh in some images, run nothing and call it a success"
+        yield Problem("environment.SHELLOPTS", what, "Leave it out")
     for name, arn in job.secrets.items():
         if not _SECRET_ARN.fullmatch(arn):
             what = "is not the ARN of a Secrets Manager secret or SSM parameter"

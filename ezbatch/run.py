@@ -907,7 +907,11 @@ class EZBatchRun:
         ------
         JobNotFoundError
             If the run has no such job or child; raised at once, not with the first line.
+        ValueError
+            If ``tail`` is negative.
         """
+        if tail is not None and tail < 0:
+            raise ValueError(f"tail is {tail}: give how many lines of each job you want, 0 or more")
         wanted = list(self.jobs) if job is None else [job]
         sources: list[Source] = []
         for name in wanted:

@@ -266,7 +266,10 @@ def run_title(run: EZBatchRun) -> str:
         parts.append(duration_text(seconds))
     counts = {state.value: count for state, count in run.counts.items()}
     if len(run.jobs) > 1:
-        parts.append(counts_text(counts))
+        if counts:
+            parts.append(counts_text(counts))
+        if run.unsubmitted:
+            parts.append(f"{run.unsubmitted:,} not submitted")
     parts.append("on this machine" if run.queue == "local" else f"on {masked(run.queue)}")
     return ", ".join(parts)
 

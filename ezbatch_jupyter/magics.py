@@ -537,7 +537,7 @@ class EZBatchMagics(Magics):
 
     def _do_ls(self, arguments: argparse.Namespace) -> Table:
         from ezbatch.planning import duration_text
-        from ezbatch.progress import glyph
+        from ezbatch.progress import counts_text
         from ezbatch.run import TERMINAL, runs
 
         found = runs(settings=self.settings(), limit=arguments.limit or -1)
@@ -546,11 +546,8 @@ class EZBatchMagics(Magics):
             if run.state not in TERMINAL:
                 run.refresh()
             took = duration_text((run.finished - run.created).total_seconds()) if run.finished else ""
-            jobs = "  ".join(
-                f"{glyph(state.value)} {count} {state.value.lower()}" for state, count in run.counts.items()
-            )
             when = run.created.astimezone().strftime("%Y-%m-%d %H:%M")
-            rows.append((run.id, run.state.lower(), run.queue, when, took, jobs))
+            rows.append((run.id, run.state.lower(), run.queue, when, took, counts_text(run)))
         title = "" if rows else "There are no runs yet."
         return Table(("run", "state", "queue", "submitted", "took", "jobs"), rows, title)
 
@@ -692,7 +689,7 @@ WF is a variable that holds a workflow, or a .json file. RUN is a variable, a ru
 
 def line_parser() -> Parser:
     """Return the parser of ``%ezbatch``."""
-    from ezbatch.options import MAX_COST, add_job_options
+    from ezbatch.options import MAX_COST, add_job_options, checked, parse_count, parse_seconds
     from ezbatch_jupyter.cell import INTERRUPTS, Parser, parse_name
 
     parser = Parser("%ezbatch", description="Workflows and runs of ezbatch.", epilog=_LINE_EPILOG)
@@ -729,14 +726,19 @@ def line_parser() -> Parser:
     made["logs"].add_argument("job", metavar="JOB", nargs="?", help="a job, or an array's child such as align:3")
     made["logs"].add_argument("-f", "--follow", action="store_true", help="go on until the jobs have ended")
     made["logs"].add_argument(
-        "--tail", type=int, metavar="N", help=f"the last N lines of each job (default: {LOG_LINES:,}; 0 for all)"
+        "--tail",
+        type=checked(parse_count),
+        metavar="N",
+        help=f"the last N lines of each job (default: {LOG_LINES:,}; 0 for all)",
     )
     made["explain"].add_argument("job", metavar="JOB", nargs="?", help="default: the one that needs attention most")
     made["cancel"].add_argument("job", metavar="JOB", nargs="*", help="a job, or an array's child (default: all)")
     made["cancel"].add_argument("--reason", default="cancelled from the notebook", help="kept with the jobs")
-    made["wait"].add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting after this long")
+    made["wait"].add_argument(
+        "--timeout", type=checked(parse_seconds), metavar="SECONDS", help="give up waiting after this long"
+    )
     made["ls"].add_argument(
-        "-n", "--limit", type=int, default=20, metavar="N", help="how many (default: 20; 0 for all)"
+        "-n", "--limit", type=checked(parse_count), default=20, metavar="N", help="how many (default: 20; 0 for all)"
     )
     made["retry"].add_argument("--failed", action="store_true", help="what retry does anyway")
     for name in ("submit", "retry", "resume"):

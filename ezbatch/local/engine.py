@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ezbatch import database, preloader
 from ezbatch.local import runners, store
@@ -49,7 +49,7 @@ PATIENCE = 60.0
 TICK = 0.25
 #: Seconds that changes may wait to be written together.
 FLUSH = 0.05
-#: Seconds that a supervisor found without a pid file is given to write it.
+#: Seconds that a supervisor found without a pid file is given to write it, and a log to be complete.
 SETTLE = 2.0
 
 _LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
@@ -69,6 +69,7 @@ class _Attempt:
     ending: str = ""  # why it is being ended: "timeout" or "cancel"
     killed_at: float | None = None  # when SIGKILL is due
     stopper: subprocess.Popen[bytes] | None = None  # the container runtime's command that ends it
+    copier: subprocess.Popen[bytes] | None = None  # brings to the log what the job writes to a pipe
     log_size: int = 0
     lost_at: float | None = None
 
@@ -355,7 +356,11 @@ class Engine:
             argv, variables = runners.command(
                 job.spec["runner"], host, spec, definition, environment, files, status, work, number
             )
-            with files.log.open("ab") as output:
+            with contextlib.ExitStack() as stack:
+                output: BinaryIO = stack.enter_context(files.log.open("ab"))
+                if job.spec["runner"] not in runners.CONTAINERS and runners.opens_output((*argv, *variables.values())):
+                    attempt.copier, output = _copied(output)
+                    stack.enter_context(output)
                 attempt.process = subprocess.Popen(
                     argv,
                     cwd=work,
@@ -421,6 +426,10 @@ class Engine:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(attempt.pid, signal.SIGKILL)
             code = process.wait()
+            if attempt.copier is not None:
+                # Not for ever: what the job has left in a session of its own may hold on to the pipe.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    attempt.copier.wait(SETTLE)
             self._ended(attempt, code if code >= 0 else 128 - code)
 
     def _exited(self, attempt: _Attempt) -> bool:
@@ -778,6 +787,19 @@ class Engine:
 
 
 _LOST = "lost: the machine or the engine's files went away while it ran"
+
+
+def _copied(log: BinaryIO) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    """Return what copies a job's output to its log, and where the job writes it.
+
+    A file that is opened by its name, as by ``echo >/dev/stderr``, loses what it had; a pipe does not. Only jobs that
+    do so get one, since a process more takes as long as a short job. It is in a session of its own: the engine may be
+    killed, the job goes on.
+    """
+    reader, writer = os.pipe()
+    with open(reader, "rb") as source:  # noqa: PTH123 - a descriptor, not a path
+        copier = subprocess.Popen(["cat"], stdin=source, stdout=log, stderr=subprocess.DEVNULL, start_new_session=True)
+    return copier, open(writer, "wb")  # noqa: PTH123 - likewise, and the caller closes it
 
 
 def _supervised(attempt: _Attempt, pid: int) -> bool:

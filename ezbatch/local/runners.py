@@ -9,12 +9,22 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ezbatch.local.files import AttemptFiles
 
-__all__ = ["CONTAINERS", "Host", "available", "choose", "command", "host_environment", "start_failure", "stop_command"]
+__all__ = [
+    "CONTAINERS",
+    "Host",
+    "available",
+    "choose",
+    "command",
+    "host_environment",
+    "opens_output",
+    "start_failure",
+    "stop_command",
+]
 
 CONTAINERS = ("docker", "podman")
 
@@ -36,6 +46,8 @@ _KEPT = (
 #: Codes of `docker run` and `podman run` for what they could not start: their own failure, a command that cannot be
 #: invoked (podman: also a failure of its OCI runtime), a command that is not there.
 START_FAILURES = frozenset({125, 126, 127})
+#: How a process calls what it writes to.
+_OUTPUT = ("/dev/std", "/dev/fd/", "/proc/self/fd/")
 #: What the docker and podman commands themselves look at.
 _CLIENT = (
     "DOCKER_HOST",
@@ -276,6 +288,11 @@ def command(
     if runner == "bwrap":
         argv = [*_sandbox(job["paths"], files, work, host.s3_directory or work), *argv]  # type: ignore[arg-type]
     return ["/bin/sh", "-c", _SUPERVISOR, "ezbatch", *status, *argv], {**host.environment, **environment}
+
+
+def opens_output(words: Iterable[str]) -> bool:
+    """Return whether a command, by what it says, opens its own output by name, as ``echo >/dev/stderr`` does."""
+    return any(name in word for word in words for name in _OUTPUT)
 
 
 def stop_command(runner: str, job_id: str, attempt: int, grace: int) -> list[str]:

@@ -24,6 +24,12 @@ def test_lines_of_both_streams_in_the_order_written(rig: Rig) -> None:
         assert (event.job, event.attempt) == ("a", 1)
 
 
+@pytest.mark.parametrize("stream", ["/dev/stderr", "/dev/stdout", "/proc/self/fd/2", "/dev/fd/1"])
+def test_a_stream_that_is_opened_by_its_name_keeps_what_it_has(rig: Rig, stream: str) -> None:
+    run = rig.run({"a": f"echo one; echo two >{stream}; (sleep 0.1; echo three) & echo four; wait"})
+    assert messages(run, "a") == ["one", "two", "four", "three"]
+
+
 def test_lines_come_while_the_job_writes_them(rig: Rig) -> None:
     first, second = rig.gate("first"), rig.gate("second")
     run = rig.submit(rig.workflow({"a": f"echo one; {first.wait}; echo two; {second.wait}; echo three"}))
@@ -83,6 +89,8 @@ def test_the_last_lines(rig: Rig) -> None:
     assert messages(run, "a", tail=0) == []
     assert messages(run, "b", tail=10) == ["1", "2", "3", "4", "5"]
     assert messages(run, tail=1) == ["1000", "5"]
+    with pytest.raises(ValueError, match="tail is -1"):
+        run.logs(tail=-1)
 
 
 def test_the_last_lines_and_what_comes_after(rig: Rig) -> None:

@@ -114,6 +114,7 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"tags": {"AWS:x": "v"}}, 'tags["AWS:x"]', "belong to AWS"),
     ({"tags": {"ezbatch:run": "v"}}, 'tags["ezbatch:run"]', "sets itself"),
     ({"tags": {"k": "\ud800"}}, "tags.k", "surrogate"),
+    ({"environment": {"SHELLOPTS": "braceexpand:noexec"}, "preloader": True}, "environment.SHELLOPTS", "run nothing"),
     ({"secrets": {"A": "hunter2"}}, "secrets.A", "never put the secret itself"),
     ({"secrets": {"A": SECRET}, "environment": {"A": "x"}}, "secrets.A", "environment too"),
     ({"secrets": {"AWS_BATCH_A": SECRET}}, "secrets.AWS_BATCH_A", "belong to AWS Batch"),

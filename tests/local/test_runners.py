@@ -120,6 +120,13 @@ def test_exit_codes_output_and_variables(place: Place) -> None:
 
 
 @every_runner
+def test_a_stream_that_is_opened_by_its_name_keeps_what_it_has(place: Place) -> None:
+    run = place.run({"a": place.job("echo one; echo two >/dev/stderr; echo three")})
+    assert run.state == "SUCCEEDED", str(run.explain("a"))
+    assert sorted(event.message for event in run.logs("a")) == ["one", "three", "two"]
+
+
+@every_runner
 def test_values_of_variables_are_on_no_command_line(place: Place) -> None:
     gate = place.gate()
     secret = "correct-horse-battery"

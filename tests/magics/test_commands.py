@@ -127,6 +127,7 @@ def test_long_logs_are_cut(shell: Shell) -> None:
     assert "the last 1,000 lines of each job" in text
     assert "  1\n" in shell.good("%ezbatch logs --tail 0").text
     assert shell.good("%ezbatch logs --tail 2").text.count("\n") < 6
+    assert "'-2' is no whole number of 0 or more" in shell.run("%ezbatch logs --tail=-2").text
 
 
 def test_a_run_is_a_variable_an_id_a_prefix_or_the_last(shell: Shell) -> None:
@@ -242,7 +243,7 @@ def test_form_opens(wf: Shell) -> None:
         ("submit nothing.json", "nothing.json: No such file"),
         ("submit number", "number holds a int, not an EZBatchWorkflow"),
         ("retry", "the following arguments are required: RUN"),
-        ("ls -n x", "invalid int value"),
+        ("ls -n x", "no whole number of 0 or more"),
         ("logs 'x", "no closing quotation"),
         ("attach x -o 1", "'1' cannot name a Python variable"),
     ],
