@@ -327,10 +327,13 @@ class Backend(Protocol):
         """End these jobs, those that run included. What has ended already stays as it is."""
         ...
 
-    def log(self, run_id: str, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:
+    def log(
+        self, run_id: str, report: JobReport, attempt: int, cursor: object = None, last: int | None = None
+    ) -> tuple[list[LogEvent], object]:
         """Return what an attempt has written since the cursor, at most a page, and the cursor for the next look.
 
-        An empty page means that there is nothing new now. A last line without a newline is held back until the report
+        Without a cursor it begins at the start or, with ``last``, where at least so many lines are left. An empty page
+        means that there is nothing new now. A last line without a newline is held back until the report
         says that the attempt has stopped.
         """
         ...

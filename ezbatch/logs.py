@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from ezbatch.backend import Backend, JobReport, LogEvent
@@ -58,18 +59,50 @@ class LogReader:
         for attempt in report.attempts:
             if attempt.number <= self.done:
                 continue
-            while True:
-                try:
-                    events, self.cursor = self.backend.log(self.run_id, report, attempt.number, self.cursor)
-                except LogMissingError as error:
-                    self.missing, events = error, []
-                self.came = self.came or bool(events)
-                yield from events
-                if not events:
-                    break
+            yield from self._read(report, attempt.number)
             if attempt.stopped is None and not report.over:
                 return
             self.done, self.cursor = attempt.number, None
+        self._tell_missing()
+
+    def last(self, count: int) -> list[LogEvent]:
+        """Return the last so many lines that are there now; :meth:`new` goes on after them.
+
+        Raises
+        ------
+        LogMissingError
+            If this is the only log, and it is not there.
+        """
+        report = self.report()
+        found: deque[LogEvent] = deque()
+        for attempt in reversed(report.attempts):
+            before, self.cursor = self.cursor, None
+            lines = deque(self._read(report, attempt.number, count - len(found)), maxlen=count - len(found))
+            found.extendleft(reversed(lines))
+            if attempt is not report.attempts[-1]:
+                self.cursor = before
+            elif attempt.stopped is None and not report.over:
+                self.done = attempt.number - 1
+            else:
+                self.done, self.cursor = attempt.number, None
+            if len(found) == count:
+                break
+        self._tell_missing()
+        return list(found)
+
+    def _read(self, report: JobReport, attempt: int, last: int | None = None) -> Iterator[LogEvent]:
+        """Yield what is there of an attempt after the cursor."""
+        while True:
+            try:
+                events, self.cursor = self.backend.log(self.run_id, report, attempt, self.cursor, last)
+            except LogMissingError as error:
+                self.missing, events = error, []
+            self.came = self.came or bool(events)
+            yield from events
+            if not events:
+                return
+
+    def _tell_missing(self) -> None:
         missing, self.missing = self.missing, None
         if missing is not None and self.alone and not self.came:
             raise missing

@@ -9,7 +9,6 @@ import json
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -872,7 +871,9 @@ class EZBatchRun:
         failed = self._backend.failed_children(self.id, self._report(array).job_id)
         return [self._own_index(array, position) for position in failed]
 
-    def log_page(self, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:
+    def log_page(
+        self, report: JobReport, attempt: int, cursor: object = None, last: int | None = None
+    ) -> tuple[list[LogEvent], object]:
         """Return the next page of one attempt's log and the cursor of the one after it; no events: no more for now.
 
         Parameters
@@ -883,13 +884,15 @@ class EZBatchRun:
             The attempt, from 1.
         cursor : object, optional
             What the page before came with. None reads from the start.
+        last : int, optional
+            Without a cursor, begin where at least so many lines are left, and not at the start.
 
         Raises
         ------
         LogMissingError
             If the log is not there.
         """
-        return self._backend.log(self.id, report, attempt, cursor)
+        return self._backend.log(self.id, report, attempt, cursor, last)
 
     def logs(self, job: str | None = None, *, follow: bool = False, tail: int | None = None) -> Iterator[LogEvent]:
         """Yield the lines that jobs have written, every attempt, oldest first.
@@ -927,8 +930,7 @@ class EZBatchRun:
         readers = [LogReader(self._backend, self.id, source, alone=alone) for source in sources]
         for reader in readers:
             # What is there already, one job after the other.
-            events = reader.new()
-            yield from events if tail is None else deque(events, maxlen=tail)
+            yield from reader.new() if tail is None else reader.last(tail)
         pause = self._backend.poll[0]
         while follow and readers:
             self._look()

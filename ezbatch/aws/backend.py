@@ -390,7 +390,9 @@ class AWSBackend:
 
     # Logs
 
-    def log(self, run_id: str, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:
+    def log(
+        self, run_id: str, report: JobReport, attempt: int, cursor: object = None, last: int | None = None
+    ) -> tuple[list[LogEvent], object]:
         """Return a page of an attempt's log stream in CloudWatch.
 
         Raises
@@ -410,12 +412,10 @@ class AWSBackend:
         if cursor is not None:
             query["nextToken"] = cursor
         try:
-            while True:
-                page = self.clients.call("logs", "get_log_events", **query)
-                # A page may be empty and not the last: only a token that comes back says so.
-                if page["events"] or page["nextForwardToken"] == query.get("nextToken"):
-                    break
-                query["nextToken"] = page["nextForwardToken"]
+            if cursor is None and last is not None:
+                lines, cursor = self._last_events({**query, "startFromHead": False}, last)
+            else:
+                lines, cursor = self._next_events(query)
         except BackendError as error:
             if getattr(error.__cause__, "response", {}).get("Error", {}).get("Code") != "ResourceNotFoundException":
                 raise
@@ -433,9 +433,29 @@ class AWSBackend:
                 attempt,
                 event["message"].rstrip("\r"),
             )
-            for event in page["events"]
+            for event in lines
         ]
-        return events, page["nextForwardToken"]
+        return events, cursor
+
+    def _next_events(self, query: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+        """Return the next page of a stream, and the token of the one after it."""
+        while True:
+            page = self.clients.call("logs", "get_log_events", **query)
+            token: str = page["nextForwardToken"]
+            # A page may be empty and not the last: only a token that comes back says so.
+            if page["events"] or token == query.get("nextToken"):
+                return page["events"], token
+            query = {**query, "nextToken": token}
+
+    def _last_events(self, query: dict[str, Any], count: int) -> tuple[list[dict[str, Any]], str]:
+        """Return at least the last so many events of a stream, and the token of the page after them."""
+        page = self.clients.call("logs", "get_log_events", **query)
+        events, forward = page["events"], page["nextForwardToken"]
+        while len(events) < count and page["nextBackwardToken"] != query.get("nextToken"):
+            query = {**query, "nextToken": page["nextBackwardToken"]}
+            page = self.clients.call("logs", "get_log_events", **query)
+            events = [*page["events"], *events]
+        return events, forward
 
     # Another machine's runs
 

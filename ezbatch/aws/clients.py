@@ -47,7 +47,7 @@ _ANSWERS = {
     "describe_job_definitions": ("jobDefinitions",),
     "describe_job_queues": ("jobQueues",),
     "describe_compute_environments": ("computeEnvironments",),
-    "get_log_events": ("events", "nextForwardToken"),
+    "get_log_events": ("events", "nextForwardToken", "nextBackwardToken"),
     "terminate_jobs": ("successful", "errors"),
 }
 

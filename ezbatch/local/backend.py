@@ -15,7 +15,7 @@ from ezbatch import database, spec
 from ezbatch.backend import Attempt, JobReport, JobState, LogEvent, Queue, QueueFacts, array_state
 from ezbatch.errors import EngineError, JobNotFoundError, Problem, SubmissionError
 from ezbatch.local import machine, process, runners, store
-from ezbatch.local.files import AttemptFiles, attempt_files
+from ezbatch.local.files import AttemptFiles, attempt_files, start_of_last
 from ezbatch.planning import LOCAL, Plan, PlannedJob, count_text, size_text
 from ezbatch.settings import Settings
 
@@ -292,12 +292,14 @@ class LocalBackend:
 
     # Logs
 
-    def log(self, run_id: str, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:
+    def log(
+        self, run_id: str, report: JobReport, attempt: int, cursor: object = None, last: int | None = None
+    ) -> tuple[list[LogEvent], object]:
         """Return the lines of an attempt that are new, with the time at which each was first seen on disk."""
         lines = (
             cursor
             if isinstance(cursor, _Lines)
-            else _Lines(attempt_files(self.directory, run_id, report.job_id, attempt))
+            else _Lines(attempt_files(self.directory, run_id, report.job_id, attempt), last)
         )
         stopped = report.state.terminal or any(a.number == attempt and a.stopped is not None for a in report.attempts)
         return [LogEvent(when, report.name, attempt, line) for when, line in lines.read(whole=stopped)], lines
@@ -351,9 +353,10 @@ class _Lines:
     #: is read for one page.
     longest = 256 * 1024
 
-    def __init__(self, files: AttemptFiles) -> None:
+    def __init__(self, files: AttemptFiles, last: int | None) -> None:
         self.files = files
-        self.offset = 0
+        # One more: the last line may not be complete, and is then not given yet.
+        self.offset = 0 if last is None else start_of_last(files.log, last + 1)
         self.rest = b""
         self.times: list[tuple[int, float]] = []
         self.times_offset = 0

@@ -8,9 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 
-__all__ = ["AttemptFiles", "attempt_files", "last_line", "last_lines", "read_status", "run_directory", "status_file"]
+__all__ = [
+    "AttemptFiles",
+    "attempt_files",
+    "last_line",
+    "last_lines",
+    "read_status",
+    "run_directory",
+    "start_of_last",
+    "status_file",
+]
+
+#: Bytes read at once.
+_BLOCK = 64 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,3 +109,22 @@ def last_lines(path: Path) -> list[str]:
 def last_line(path: Path) -> str:
     """Return the last line of a file that is not blank, or nothing."""
     return "".join(last_lines(path)[-1:])
+
+
+def start_of_last(path: Path, count: int) -> int:
+    """Return where the last so many lines of a file begin."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        end: int = file.seek(0, os.SEEK_END)
+        position = end
+        while position > 0:
+            size = min(_BLOCK, position)
+            position -= size
+            file.seek(position)
+            block = file.read(size)
+            at = len(block)
+            while (at := block.rfind(b"\n", 0, at)) >= 0:
+                # One at the very end begins no line.
+                count -= position + at < end - 1
+                if count == 0:
+                    return position + at + 1
+    return 0

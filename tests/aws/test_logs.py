@@ -33,7 +33,11 @@ def test_long_logs_come_page_by_page(rig: Rig) -> None:
     rig.options.page_size = 7
     run = end(start(EZBatchWorkflow("w", {"a": job(["sh", "-c", "seq 100"])})))
     assert lines(run, "a") == [str(number) for number in range(1, 101)]
+    before = len(rig.calls("GetLogEvents"))
     assert lines(run, "a", tail=3) == ["98", "99", "100"]
+    assert len(rig.calls("GetLogEvents")) - before <= 2, "the end, and whether there is more"
+    assert lines(run, "a", tail=20) == [str(number) for number in range(81, 101)]
+    assert lines(run, "a", tail=200) == [str(number) for number in range(1, 101)]
 
 
 def test_followed_while_it_runs(rig: Rig) -> None:

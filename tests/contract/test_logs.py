@@ -104,9 +104,33 @@ def test_the_last_lines_and_what_comes_after(rig: Rig) -> None:
     assert [event.message for event in lines] == ["11", "12"]
 
 
+def test_the_last_lines_of_several_attempts(rig: Rig) -> None:
+    script = "echo $AWS_BATCH_JOB_ATTEMPT a; echo $AWS_BATCH_JOB_ATTEMPT b; [ $AWS_BATCH_JOB_ATTEMPT = 3 ]"
+    run = rig.run({"a": rig.job(script, retries=2)})
+    every = [f"{attempt} {line}" for attempt in (1, 2, 3) for line in "ab"]
+    assert messages(run, "a") == every
+    for count in range(8):
+        assert messages(run, "a", tail=count) == every[max(6 - count, 0) :]
+        assert [event.message for event in run.logs("a", tail=count, follow=True)] == every[max(6 - count, 0) :]
+
+
+def test_a_last_line_without_its_end(rig: Rig) -> None:
+    run = rig.run({"a": "echo one; echo two; printf three"})
+    assert [messages(run, "a", tail=count) for count in (1, 2, 3)] == [
+        ["three"],
+        ["two", "three"],
+        ["one", "two", "three"],
+    ]
+
+
 def test_every_line_of_many(rig: Rig) -> None:
     run = rig.run({"a": "seq 30000"})
     assert messages(run, "a") == [str(i) for i in range(1, 30001)]
+    assert messages(run, "a", tail=25_000) == [str(i) for i in range(5_001, 30001)]
+    # The end is not sought from the beginning.
+    events, _cursor = run.log_page(run.jobs["a"], 1, last=5)
+    assert events[-1].message == "30000"
+    assert len(events) <= 10_000
 
 
 def test_long_lines_lose_nothing(rig: Rig) -> None:
