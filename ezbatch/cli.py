@@ -392,7 +392,11 @@ def _print_status(run: EZBatchRun) -> None:
     planned = {job.name: job for job in run.plan.jobs}
     known, parents = run.jobs, run.parents
     found = _explained(run)
+    shown: dict[str, int] = {}
     for report in sorted(known.values(), key=lambda report: _ORDER.index(report.state.value)):
+        shown[report.state.value] = shown.get(report.state.value, 0) + 1
+        if console.is_terminal and shown[report.state.value] > _ROWS:
+            continue
         job = planned[report.name]
         name = Text(_clean(report.name))
         if job.array_size:
@@ -403,9 +407,14 @@ def _print_status(run: EZBatchRun) -> None:
         why = Text(_clean(_why(report, waits, found.get(report.name))))
         table.add_row(state, name, attempt, _took(report.started, report.stopped), why)
     console.print(table)
+    left = [f"{count - _ROWS:,} more {state.lower()}" for state, count in shown.items() if count > _ROWS]
+    if left and console.is_terminal:
+        console.print(f"... and {', '.join(left)}: ezbatch status {run.id} | less", soft_wrap=True)
     console.print(counts_text(run))
 
 
+#: Jobs of a state that a terminal gets; whatever reads a pipe gets all.
+_ROWS = 100
 _UNWELL = ("FAILED", "BLOCKED", "RUNNABLE")
 _ORDER = ("FAILED", "BLOCKED", "RUNNING", "STARTING", "RUNNABLE", "PENDING", "SUBMITTED", "SUCCEEDED")
 

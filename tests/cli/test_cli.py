@@ -287,10 +287,10 @@ def test_names_cannot_move_the_cursor_or_style_the_table(ezbatch: Callable[..., 
     assert "[bold]b[/bold]" in status
 
 
-def test_in_a_terminal_a_bar_is_shown(chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EZBATCH_LOCAL_RUNNER", "process")
+def in_a_terminal(folder: Path, *arguments: str) -> str:
+    """Return what a command shows there."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([*COMMAND, "run", chain, "--wait"], cwd=tmp_path, stdout=theirs, stderr=theirs)
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=folder, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     while True:
@@ -303,8 +303,29 @@ def test_in_a_terminal_a_bar_is_shown(chain: str, tmp_path: Path, monkeypatch: p
         shown += part
     os.close(ours)
     assert process.wait(timeout=20) == 0
-    assert "━".encode() in shown
-    assert b"succeeded" in shown
+    return shown.decode()
+
+
+def test_in_a_terminal_a_bar_is_shown(chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EZBATCH_LOCAL_RUNNER", "process")
+    shown = in_a_terminal(tmp_path, "run", chain, "--wait")
+    assert "━" in shown
+    assert "succeeded" in shown
+
+
+def test_a_terminal_is_not_flooded_with_jobs(
+    ezbatch: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EZBATCH_LOCAL_RUNNER", "process")
+    jobs = {f"part-{number}": EZBatchJob("busybox", "true") for number in range(130)}
+    jobs["odd"] = EZBatchJob("busybox", "exit 4")
+    EZBatchWorkflow("many", jobs).save(tmp_path / "many.json")
+    assert ezbatch("run", "many.json", "--wait", check=1).returncode == 1
+    shown = in_a_terminal(tmp_path, "status")
+    assert "odd" in shown
+    assert "... and 30 more succeeded" in shown
+    assert len(shown.splitlines()) < 110
+    assert "part-129" in ezbatch("status").stdout, "what reads a pipe gets all"
 
 
 def test_dag_is_drawn_as_text_and_into_files(ezbatch: Callable[..., Done], chain: str, tmp_path: Path) -> None:
