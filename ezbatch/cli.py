@@ -29,7 +29,7 @@ from ezbatch.errors import (
     WaitTimeoutError,
     WorkflowFileError,
 )
-from ezbatch.options import MAX_COST, add_job_options, checked, job_from, parse_count, parse_seconds
+from ezbatch.options import MAX_COST, Parser, add_job_options, checked, job_from, parse_count, parse_seconds
 from ezbatch.progress import counts_text, glyph
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _message(error: Exception) -> str:
 
 def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands, not a procedure
     settings: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "ezbatch",
         description="AWS Batch without the manual: the same workflow here and on AWS.",
         epilog=_EPILOG,

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_COST",
     "OPTIONS",
     "Option",
+    "Parser",
     "add_job_options",
     "checked",
     "job_from",
@@ -235,6 +236,17 @@ def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(message) from None
 
     return check
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose commands refuse what they do not know themselves, and so point at their own help."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # noqa: ANN401 - argparse's own
+        """Parse all of the arguments: nothing is left for the parser above."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 class _Groups(argparse.Action):

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
-from ezbatch import preloader, rules
+from ezbatch import options, preloader, rules
 from ezbatch.errors import EZBatchError
 from ezbatch.options import MAX_COST, OPTIONS, Option, add_job_options, job_from, parse_platform
 from ezbatch.spec import nearest
@@ -47,8 +47,8 @@ class HelpShown(Exception):  # noqa: N818 - no error: what was asked for has bee
     """The help was printed; there is nothing more to do."""
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that leaves the kernel alive: mistakes are UsageError, and help ends in :class:`HelpShown`."""
+class Parser(options.Parser):
+    """A parser that leaves the kernel alive: mistakes are UsageError, and help ends in :class:`HelpShown`."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - argparse's own
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)

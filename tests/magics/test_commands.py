@@ -237,7 +237,8 @@ def test_form_opens(wf: Shell) -> None:
     ("line", "words"),
     [
         ("statsu", "there is no command statsu (did you mean 'status'?)"),
-        ("status --jsn", "there is no option --jsn"),
+        ("status --jsn", "there is no option --jsn. See %ezbatch status --help"),
+        ("logs --tial 5", "there is no option --tial (did you mean '--tail'?). See %ezbatch logs --help"),
         ("submit", "the following arguments are required: WF"),
         ("submit nothing", "there is no workflow 'nothing'"),
         ("submit nothing.json", "nothing.json: No such file"),
