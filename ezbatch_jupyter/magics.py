@@ -245,8 +245,6 @@ class EZBatchMagics(Magics):
         self.shell: InteractiveShell = shell
         self.configured = settings
         self.hinted = False
-        #: Of the jobs added to workflows: where a workflow goes is known only when it is submitted.
-        self.scripts: dict[str, StagedScript] = {}
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -302,18 +300,12 @@ class EZBatchMagics(Magics):
             if values.dry_run:
                 self._dry_run(cell, workflow, name, settings, script)
             elif values.form:
-                if script is not None:
-                    _print(
-                        f"Note: the script is too big for a form, which only names {script.uri}. Submit by the cell."
-                    )
                 if values.workflow is not None:
                     return self._form(workflow, settings, name)
                 if "queue" in cell.origins and cell.given("queue") != "%config EZBatch.queue":
                     job.queue = values.queue
                 return self._form(job, settings, name)
             elif values.workflow is not None:
-                if script is not None:
-                    self.scripts[script.uri] = script
                 self.variables[values.workflow] = workflow
                 return None if values.quiet else workflow
             else:
@@ -488,21 +480,14 @@ class EZBatchMagics(Magics):
         return None
 
     def _do_submit(self, arguments: argparse.Namespace) -> object:
+        from ezbatch_jupyter import staging
+
         progress = False if arguments.quiet else None
         settings = self._settings_of(arguments)
         workflow = self._workflow(arguments.workflow)
-        self._put_scripts(workflow, settings)
+        staging.put_scripts(workflow, settings.queue, settings)
         run = workflow.submit(settings=settings, max_cost=arguments.max_cost, progress=progress)
         return self._follow(run, arguments)
-
-    def _put_scripts(self, workflow: EZBatchWorkflow, settings: Settings) -> None:
-        """Write the scripts of a workflow's cells where it goes, which need not be where they went when added."""
-        from ezbatch_jupyter import staging
-
-        for job in workflow.jobs.values() if self.scripts else ():
-            for mount in job.mounts.reads:
-                if mount.source in self.scripts:
-                    staging.put(self.scripts[mount.source], job.queue or settings.queue, settings)
 
     def _do_plan(self, arguments: argparse.Namespace) -> None:
         self._show_plan(self._workflow(arguments.workflow), self._settings_of(arguments))

@@ -9,10 +9,10 @@ from ezbatch.errors import BackendError
 from ezbatch.planning import LOCAL, job_problems, oversized
 from ezbatch.s3 import S3Mount, S3Mounts
 from ezbatch.settings import Settings
-from ezbatch.workflow import EZBatchJob
+from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
 from ezbatch_jupyter.cell import Cell, file_command, script_text
 
-__all__ = ["StagedScript", "put", "staged"]
+__all__ = ["StagedScript", "put", "put_scripts", "staged"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,11 @@ class StagedScript:
     uri: str
     path: str
     content: bytes
+
+
+#: The scripts of this session's cells by where they go, which names their content: a workflow made of cells may be
+#: submitted elsewhere than where they were put when added.
+_SCRIPTS: dict[str, StagedScript] = {}
 
 
 def staged(cell: Cell, job: EZBatchJob, settings: Settings) -> tuple[EZBatchJob, StagedScript | None]:
@@ -65,7 +70,33 @@ def staged(cell: Cell, job: EZBatchJob, settings: Settings) -> tuple[EZBatchJob,
         mounts=S3Mounts([*job.mounts.reads, S3Mount(script.uri, script.path, recursive=False)], job.mounts.writes),
         preloader=True,
     )
-    return (job, None) if job_problems(made) else (made, script)
+    if job_problems(made):
+        return job, None
+    _SCRIPTS[script.uri] = script
+    return made, script
+
+
+def put_scripts(workflow: EZBatchWorkflow, queue: str, settings: Settings) -> None:
+    """Write the scripts that a workflow's jobs have from cells where the jobs will look for them.
+
+    Parameters
+    ----------
+    workflow : EZBatchWorkflow
+        What is about to be submitted.
+    queue : str
+        Of every job that names none.
+    settings : Settings
+        As for :func:`put`.
+
+    Raises
+    ------
+    BackendError
+        If one was not written.
+    """
+    for job in workflow.jobs.values() if _SCRIPTS else ():
+        for mount in job.mounts.reads:
+            if mount.source in _SCRIPTS:
+                put(_SCRIPTS[mount.source], job.queue or queue, settings)
 
 
 def put(script: StagedScript, queue: str, settings: Settings) -> None:

@@ -20,6 +20,7 @@ from ezbatch_jupyter.forms import _live
 from ezbatch_jupyter.forms._parts import Page, box, button, markup, state_html
 from ezbatch_jupyter.forms._work import TooLongError, in_background, in_turn
 from ezbatch_jupyter.forms.code import CellError
+from ezbatch_jupyter.staging import put_scripts
 
 __all__ = ["Outlet"]
 
@@ -246,6 +247,7 @@ class Outlet:
         workflow, queue, settings = self.owner.workflow, self.owner.queue, self.owner.settings
 
         def hand_over() -> str:
+            put_scripts(workflow, queue, settings)
             # The handle stays in this thread, to which its connection to the ledger belongs.
             return submit(workflow, queue, settings=settings).id
 

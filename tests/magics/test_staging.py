@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -120,10 +121,17 @@ def test_a_workflow_takes_the_staged_job(shell: Shell, place: Path) -> None:
     assert output(shell.variables["run"], "big") == TEXT
 
 
-def test_a_form_shows_the_place_and_writes_nothing(shell: Shell, place: Path) -> None:
-    ran = shell.good(f"%%ezbatch --form\n{SCRIPTS['sh']}")
-    assert f"only names {PLACE}/scripts/" in ran.stdout
+def test_a_form_writes_the_script_when_it_is_submitted(shell: Shell, place: Path) -> None:
+    shown: Any = shell.good(f"%%ezbatch --form\n{SCRIPTS['sh']}").result
+    assert shown.value.mounts.reads[0].source.startswith(f"{PLACE}/scripts/")
     assert not place.exists()
+    shown.outlet.submit()
+    deadline = time.monotonic() + 60
+    while shown.run is None:
+        assert time.monotonic() < deadline, shown.outlet.message.value
+        time.sleep(0.05)
+    assert shown.run.wait(60, progress=False).state == "SUCCEEDED"
+    assert output(shown.run) == TEXT
 
 
 def test_what_is_too_big_for_other_reasons_is_refused_as_before(shell: Shell, place: Path) -> None:
