@@ -280,6 +280,15 @@ class RunView:
 
     def tick(self) -> float | None:
         """Look once, tell the page what changed, and return the seconds until the next look."""
+        try:
+            return self._tick()
+        except Exception:
+            # The poller says what it was. Nobody is to wait for a view that looks no more.
+            self._update_displays(show_run(self.run))
+            self._over.set()
+            raise
+
+    def _tick(self) -> float | None:
         if self._over.is_set():
             return None
         asked = list(self._asked())

@@ -236,7 +236,7 @@ def test_what_is_too_long_to_override_goes_into_a_definition(size: int, where: s
     "environment",
     [
         {"A": "a" * 6000, **{f"B{n}": "b" * 400 for n in range(5)}},
-        {"A": "a" * 3600, "B": "b" * 3300, "C": "c" * 3300},
+        {"A": "a" * 3000, "B": "b" * 2900, "C": "c" * 1500},
         {f"N{n}": "n" * (n % 7) for n in range(250)},
     ],
 )

@@ -172,8 +172,16 @@ class Stage:
         ends = [each for each in self.reports.values() if not each.state.terminal]
         self.put(*(report(each.name, "FAILED", reason=f"cancelled: {reason}", cancelled=True) for each in ends))
 
-    def log(self, run_id: str, report: JobReport, attempt: int, cursor: object = None) -> tuple[list[LogEvent], object]:  # noqa: ARG002
-        begin = cursor if isinstance(cursor, int) else 0
+    def log(
+        self,
+        run_id: str,  # noqa: ARG002
+        report: JobReport,
+        attempt: int,
+        cursor: object = None,
+        last: int | None = None,
+    ) -> tuple[list[LogEvent], object]:
+        start = 0 if last is None else max(len(self.lines.get(report.name, [])) - last, 0)
+        begin = cursor if isinstance(cursor, int) else start
         lines = self.lines.get(report.name, [])[begin : begin + 1000]
         return [LogEvent(START, report.name, attempt, line) for line in lines], begin + len(lines)
 

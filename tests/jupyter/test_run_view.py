@@ -187,6 +187,18 @@ def test_a_look_that_fails_is_told_and_tried_again(page: Page) -> None:
     assert run.state == "SUCCEEDED"
 
 
+def test_nobody_waits_for_a_view_that_has_stopped(caplog: pytest.LogCaptureFixture, page: Page) -> None:
+    run, stage = scenes.staged(scenes.diamond())
+
+    def broken(*_: object) -> NoReturn:
+        raise RuntimeError("nobody expected this")
+
+    stage.describe = broken  # type: ignore[assignment, method-assign]
+    assert page.messages == []
+    assert not run_view.show(run).live
+    assert "nobody expected this" in caplog.text
+
+
 def test_without_a_kernel_there_is_a_line_for_each_change(capsys: pytest.CaptureFixture[str], page: Page) -> None:
     assert page.messages == []
     run, stage = scenes.staged(scenes.diamond())
