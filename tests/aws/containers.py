@@ -126,13 +126,14 @@ class LogPump:
         open_outputs: dict[int, _Output] = {}
         while not self._closing:
             ready = self._selector.select()
+            # Before the look at what is new: a wake that came after it must not be taken for one that was answered.
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_out, 4096)
             with self._lock:
                 new, self._new = self._new, []
             for output in new:
                 open_outputs[output.fd] = output
                 self._selector.register(output.fd, selectors.EVENT_READ, output)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_out, 4096)
             turn = {key.data.fd: key.data for key, _ in ready if key.data is not None}
             turn.update({fd: output for fd, output in open_outputs.items() if output.finishing})
             for fd, output in turn.items():
