@@ -191,7 +191,12 @@ def test_inputs_and_outputs_to_copy(bench: Bench, name: str) -> None:
     bench.put("bucket/in", b"new")
     read = [S3Mount("s3://bucket/in", "../in")]
     write = [S3Mount("../in", "s3://bucket/out"), S3Mount(".", "s3://bucket/all/")]
-    assert bench.run([SH, "-c", COMMANDS[name]], read, write) == expected
+    ended = bench.run([SH, "-c", COMMANDS[name]], read, write)
+    while b"its exit code is lost" in ended.err:
+        # Only bash loses one, when a signal comes just as a process ends (see ez_lost): told, and no success.
+        assert (bench.shell[0], ended.code) == ("bash", 143)
+        ended = bench.run([SH, "-c", COMMANDS[name]], read, write)
+    assert ended == expected
     assert bench.objects()["bucket/out"] == b"new"
     assert {key.removeprefix("bucket/all/") for key in bench.objects() if "/all/" in key} == set(bench.files())
 
