@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from ezbatch.backend import JobState
+from ezbatch.run import EZBatchRun
 from ezbatch.workflow import EZBatchJob, EZBatchWorkflow
 from ezbatch_jupyter import bundles
 from ezbatch_jupyter._logs import plain
@@ -59,6 +60,19 @@ def told(names: tuple[str, ...], selected: int) -> list[dict[str, Any]]:
     for message in recorder.messages:
         message["to"] = None
     return json.loads(json.dumps(recorder.messages))  # type: ignore[no-any-return] # as a page gets them
+
+
+def shown(browser: Browser, run: EZBatchRun) -> tuple[Page, RunView, dict[str, Any]]:
+    """Return a page that has the whole of a run, the view it is of, and what it was sent."""
+    recorder = Recorder()
+    view = RunView(run.refresh())
+    view._widget = recorder  # type: ignore[assignment] # it records what a widget would send
+    view._begin()
+    view._send_snapshot(None)
+    page = stub.page(browser)
+    stub.play(page)
+    stub.receive(page, recorder.messages[0])
+    return page, view, recorder.messages[0]
 
 
 def ran(page: Page) -> bool:
@@ -131,14 +145,7 @@ def test_a_saved_table_is_read_with_long_names_in_a_narrow_page(browser: Browser
 def test_the_view_is_used_by_keyboard(browser: Browser) -> None:
     require("dot")
     run, _stage = scenes.staged(scenes.cohort(), *scenes.cohort_reports().values())
-    recorder = Recorder()
-    view = RunView(run.refresh())
-    view._widget = recorder  # type: ignore[assignment] # it records what a widget would send
-    view._begin()
-    view._send_snapshot(None)
-    page = stub.page(browser)
-    stub.play(page)
-    stub.receive(page, recorder.messages[0])
+    page, view, _snapshot = shown(browser, run)
     names = view._names
     first = page.locator("tbody tr[tabindex='0']")
     expect(first).to_have_count(1)
@@ -172,14 +179,7 @@ def test_a_bar_shows_its_only_failure_and_a_running_job_needs_no_cause(browser: 
     counts = {JobState.SUCCEEDED: 9_997, JobState.FAILED: 1, JobState.RUNNING: 1, JobState.RUNNABLE: 1}
     reports = scenes.cohort_reports() | {"align": scenes.report("align", "RUNNING", children=counts)}
     run, _stage = scenes.staged(scenes.cohort(), *reports.values())
-    recorder = Recorder()
-    view = RunView(run.refresh())
-    view._widget = recorder  # type: ignore[assignment] # it records what a widget would send
-    view._begin()
-    view._send_snapshot(None)
-    page = stub.page(browser)
-    stub.play(page)
-    stub.receive(page, recorder.messages[0])
+    page, view, _snapshot = shown(browser, run)
     node = page.locator("svg .node").filter(has_text="align")
     widths = {
         kind: float(node.locator(f".{kind}").get_attribute("width") or 0)
@@ -196,33 +196,17 @@ def test_a_bar_shows_its_only_failure_and_a_running_job_needs_no_cause(browser: 
 
 
 def test_a_page_that_has_missed_nothing_keeps_what_it_shows(browser: Browser) -> None:
-    run, _stage = scenes.staged(scenes.diamond())
-    recorder = Recorder()
-    view = RunView(run.refresh())
-    view._widget = recorder  # type: ignore[assignment] # it records what a widget would send
-    view._begin()
-    view._send_snapshot(None)
-    page = stub.page(browser)
-    stub.play(page)
-    stub.receive(page, recorder.messages[0])
+    page, _view, snapshot = shown(browser, scenes.staged(scenes.diamond())[0])
     page.locator("tbody tr").first.evaluate("(row) => { row.dataset.mark = 'same'; }")
-    stub.receive(page, recorder.messages[0])
+    stub.receive(page, snapshot)
     expect(page.locator("tbody tr[data-mark=same]")).to_have_count(1)
-    stub.receive(page, {**recorder.messages[0], "seq": 4})
+    stub.receive(page, {**snapshot, "seq": 4})
     expect(page.locator("tbody tr[data-mark=same]")).to_have_count(0)
     page.context.close()
 
 
 def test_a_page_that_missed_a_message_asks_for_the_whole(browser: Browser) -> None:
-    run, _stage = scenes.staged(scenes.diamond())
-    recorder = Recorder()
-    view = RunView(run.refresh())
-    view._widget = recorder  # type: ignore[assignment] # it records what a widget would send
-    view._begin()
-    view._send_snapshot(None)
-    page = stub.page(browser)
-    stub.play(page)
-    stub.receive(page, recorder.messages[0])
+    page, _view, _snapshot = shown(browser, scenes.staged(scenes.diamond())[0])
     row = ["RUNNING", 1, None, time.time(), None, "", "", None]
     stub.receive(page, {"t": "patch", "seq": 1, "now": time.time(), "rows": [[0, row]]})
     expect(page.locator("tbody tr").first).to_contain_text("Running")
