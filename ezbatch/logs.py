@@ -75,18 +75,18 @@ class LogReader:
         """
         report = self.report()
         found: deque[LogEvent] = deque()
+        cursors: list[object] = []
         for attempt in reversed(report.attempts):
-            before, self.cursor = self.cursor, None
-            lines = deque(self._read(report, attempt.number, count - len(found)), maxlen=count - len(found))
-            found.extendleft(reversed(lines))
-            if attempt is not report.attempts[-1]:
-                self.cursor = before
-            elif attempt.stopped is None and not report.over:
-                self.done = attempt.number - 1
-            else:
-                self.done, self.cursor = attempt.number, None
+            self.cursor = None
+            left = count - len(found)
+            found.extendleft(reversed(deque(self._read(report, attempt.number, left), maxlen=left)))
+            cursors.append(self.cursor)
             if len(found) == count:
                 break
+        if report.attempts:
+            newest = report.attempts[-1]
+            goes_on = newest.stopped is None and not report.over
+            self.done, self.cursor = (newest.number - 1, cursors[0]) if goes_on else (newest.number, None)
         self._tell_missing()
         return list(found)
 
